@@ -1,0 +1,1 @@
+"""One file for each kind of AWS thing; each ends with `declare(config)`."""

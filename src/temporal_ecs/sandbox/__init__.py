@@ -1,0 +1,1 @@
+"""The local AWS that tecs can be tried and tested on."""
