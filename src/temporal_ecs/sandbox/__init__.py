@@ -1,1 +1,1 @@
-"""The local AWS that tecs can be tried and tested on."""
+"""The AWS, DSQL and Temporal that run on a laptop. Nothing outside this package knows that they exist."""

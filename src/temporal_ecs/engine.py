@@ -1,0 +1,597 @@
+"""plan, provision, teardown: the only code that orders, decides, retries, waits and records.
+
+The verbs of a resource are plain calls; what happens to one resource is a generator that yields the seconds
+it wants to wait. So a waiting resource holds no thread, and waiting reads as straight-line code.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .clock import Clock
+from .errors import TecsError, code
+from .resource import ENVIRONMENT, FACTS, Live, Ref, Resource, plain
+from .stack import Stack, revive
+from .state import Record, State
+
+if TYPE_CHECKING:
+    from .aws import Aws
+
+T = TypeVar("T")
+Steps = Generator[float, None, T]
+
+PASSES = 5
+"""How often one resource is changed before find() and update() are said to disagree."""
+
+WORKERS = 16
+VISIBLE = 30.0
+"""Seconds for which a thing that AWS has just made may stay invisible (EC2 read-after-write)."""
+
+
+class Event(NamedTuple):
+    """Something an observer may want to show. `phase` is a step (create, update, replace, adopt, delete, wait)
+    or an outcome (see Result)."""
+
+    resource: str
+    phase: str
+    detail: str = ""
+    seconds: float = 0.0
+    typical: tuple[float, float] | None = None
+
+
+class Change(NamedTuple):
+    """What would be done to one resource.
+
+    `action` is create, update, replace, same, pending, blocked, adopt or delete (no longer declared).
+    """
+
+    resource: str
+    action: str
+    fields: dict[str, tuple[Any, Any]] = {}  # noqa: RUF012  name -> (what is, what is wanted); never changed
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass
+class Result:
+    """How a walk ended.
+
+    Outcomes: same, created, updated, replaced, adopted, found · gone, kept, left · failed, skipped, interrupted.
+    """
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    finished: dict[str, float] = field(default_factory=dict)  # seconds from the start
+    took: dict[str, float] = field(default_factory=dict)
+    longest: list[str] = field(default_factory=list)  # the chain of resources that determined the duration
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors and not self.interrupted
+
+    def count(self, *outcomes: str) -> int:
+        return sum(outcome in outcomes for outcome in self.outcomes.values())
+
+
+class Engine:
+    """Works on one stack, state and account. `emit` may be called from any thread."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        state: State,
+        aws: Aws,
+        *,
+        emit: Callable[[Event], None] = lambda _: None,
+        clock: Clock | None = None,
+        poll: float = 1.0,
+        workers: int = WORKERS,
+        adopt: Collection[str] = (),
+        before_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`poll` is the shortest pause between two looks, `before_change` runs once before the first change."""
+        self.stack, self.state, self.aws = stack, state, aws
+        self.emit, self.clock, self.poll, self.workers = emit, clock or Clock(), poll, workers
+        self.adopt = frozenset(adopt)
+        self._live: dict[str, Live] = {}
+        self._before_change, self._mutex, self._changing = before_change, threading.Lock(), False
+
+    # -- the commands --------------------------------------------------------------------------------------
+
+    def plan(self, names: Iterable[str] | None = None) -> list[Change]:
+        """What provision would do, in order. Reads only. Raises the first error that reading met."""
+        changes: dict[str, Change] = {}
+
+        def preview(name: str) -> Steps[str]:
+            decision = yield from self._decide(name)
+            changes[name] = decision.change
+            return decision.change.action
+
+        wanted = closure(names or self.stack, self.stack.needs)
+        result = self._walk({n: self.stack.needs(n) for n in wanted}, preview)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        for error in result.errors.values():
+            raise error
+        ordered = [self._follow(changes[n], changes) for n in self.stack if n in changes]
+        if names is None:
+            ordered += [Change(n, "delete") for n in self.state.names() if n not in self.stack]
+        return ordered
+
+    def provision(self, names: Iterable[str] | None = None) -> Result:
+        """Create or fix `names` (default: everything) and what they need."""
+        wanted = closure(names or self.stack, self.stack.needs)
+        return self._walk({n: self.stack.needs(n) for n in wanted}, self._provision)
+
+    def teardown(self, names: Iterable[str] | None = None, *, with_data: bool = False) -> Result:
+        """Remove what the state records of `names` (default: everything) and what uses it.
+
+        What holds data stays, with everything that it stands in, unless `with_data`.
+        """
+        doomed = self.doomed(names, with_data=with_data)
+        return self._walk({n: self.state.users(n) & doomed for n in doomed}, self._teardown)
+
+    def doomed(self, names: Iterable[str] | None = None, *, with_data: bool = False) -> set[str]:
+        """The names that teardown would remove."""
+        chosen = self.state.names() if names is None else [n for n in names if n in self.state]
+        doomed = closure(chosen, self.state.users)
+        return doomed if with_data else doomed - self.kept()
+
+    def kept(self) -> set[str]:
+        """What a plain teardown leaves: resources that hold data, and what they stand in."""
+        holding = (n for n in self.state.names() if revive(n, self.state.get(n)).holds_data)
+        return closure(holding, self.state.needs)
+
+    def rebuild(self) -> Result:
+        """Read the state back from AWS by tags and names; nothing is created or changed."""
+
+        def find(name: str) -> Steps[str]:
+            decision = yield from self._decide(name)
+            if decision.item is None or decision.live is None or not decision.ours:
+                self.state.drop(name)
+                self._live.pop(name, None)
+                return "absent"
+            self._remember(name, decision.item, decision.live)
+            return "found"
+
+        return self._walk({n: self.stack.needs(n) for n in self.stack}, find)
+
+    # -- one resource --------------------------------------------------------------------------------------
+
+    def _decide(self, name: str) -> Steps[_Decision]:
+        try:
+            item = self.stack[name].resolve(self._value)
+        except KeyError:  # something it needs does not exist yet, so neither does it
+            return _Decision(Change(name, "create"))
+        known: str | None = self.state.get(name).get("id")
+        live = yield from self._look(item, known) if known else _nothing()
+        if live is None:  # by tag or name: it may have been made by a run that lost its memory
+            known = None
+            live = yield from self._look(item, None)
+        if live is None:
+            self._live.pop(name, None)
+            return _Decision(Change(name, "create"), item)
+        if not known and not self._ours(item, live):
+            reason = f"{live['id']} exists and is not ours"
+            action = "adopt" if name in self.adopt else "blocked"
+            way_out = f"; take it over with `tecs provision --adopt {name}`, or rename one of the two"
+            return _Decision(Change(name, action, reason=reason + way_out * (action == "blocked")), item, live, ours=False)
+        self._live[name] = live
+        return _Decision(self._compare(item, live), item, live)
+
+    def _compare(self, item: Resource, live: Live) -> Change:
+        note = live.get("note", "")
+        if live.get("failed"):
+            reason = f"AWS gave up: {live['failed']}; remove it with `tecs teardown {item.name}` and provision again"
+            return Change(item.name, "blocked", reason=reason, note=note)
+        if live.get("pending"):
+            return Change(item.name, "pending", reason=live["pending"], note=note)
+        fields = {
+            key: (live[key], wanted)
+            for key, wanted in item.spec().items()
+            if wanted is not None and key in live and key not in item.initial and live[key] != wanted
+        }
+        if item.tagging and "tags" in live:
+            tags = {k: v for k, v in self.aws.tags(item).items() if live["tags"].get(k) != v}
+            if tags:
+                fields["tags"] = ({k: live["tags"].get(k) for k in tags}, tags)
+        fixed = fields.keys() - item.mutable - item.renewed - {"tags"}
+        if fixed:
+            what = "; ".join(f"{k} is {fields[k][0]!r}, wanted {fields[k][1]!r}" for k in sorted(fixed))
+            reason = f"cannot change in place: {what}; put the old value back, or `tecs teardown {item.name}` first"
+            return Change(item.name, "blocked", fields, reason, note)
+        if not fields:
+            return Change(item.name, "same", note=note)
+        return Change(item.name, "replace" if fields.keys() & item.renewed else "update", fields, note=note)
+
+    def _follow(self, change: Change, changes: Mapping[str, Change]) -> Change:
+        """A note on what can only be decided once something it needs has been made anew."""
+        anew = [n for n in sorted(self.stack.needs(change.resource)) if changes[n].action in ("create", "replace")]
+        if anew and change.action in ("same", "update"):
+            return change._replace(note=change.note or f"looked at again after {', '.join(anew)}")
+        return change
+
+    def _provision(self, name: str) -> Steps[str]:
+        outcome, passes = "same", 0
+        while passes < PASSES:
+            change, item, live, _ = yield from self._decide(name)
+            if change.action == "same":
+                assert item is not None and live is not None
+                self._remember(name, item, live)
+                return outcome
+            if change.action == "blocked":
+                raise TecsError(f"{name} is blocked: {change.reason}")
+            assert item is not None, f"{name} was started before what it needs"
+            if change.action == "pending":
+                assert live is not None
+                outcome = "updated" if outcome == "same" else outcome
+                yield from self._until(item, live["id"], lambda seen: seen is None or not seen.get("pending"))
+                continue
+            passes += 1
+            self._about_to_change()
+            if change.action == "create":
+                self._live.pop(name, None)
+                made = yield from self._create(item)
+                if made is None:  # AWS's answer left it open, or something is there after all: look again
+                    continue
+                outcome, id_ = "created", made
+            else:
+                assert live is not None
+                self.emit(Event(name, change.action, ", ".join(sorted(change.fields))))
+                id_ = yield from self._update(item, live, change)
+                done = {"update": "updated", "replace": "replaced", "adopt": "adopted"}[change.action]
+                outcome = done if outcome == "same" else outcome
+            yield from self._settle(item, id_)
+        raise TecsError(
+            f"{name}: AWS accepted every change but still reports another {', '.join(change.fields) or 'state'}",
+            "This is a bug in tecs; what AWS said is in --api-log.",
+        )
+
+    def _create(self, item: Resource) -> Steps[str | None]:
+        """Ask for `item` once; its id, or None when only another look can tell whether it exists."""
+        record = self.state.get(item.name)
+        if record.get("id") and (yield from self._visible(item, record)):
+            return None
+        self.emit(Event(item.name, "create"))
+        begun = record.get("status") == "creating" and record.get("token")
+        token = record["token"] if begun else self.state.token(item.name)
+        self.state.put(item.name, self._record(item, status="creating") | {"token": token})
+        try:
+            made = yield from self._patiently(item, lambda: item.create(self.aws, token), again=False)
+        except Exception as error:
+            if _named(error, item.exists):
+                yield self.poll
+            elif self.aws.transient(error):
+                self.emit(Event(item.name, "wait", f"looking again: {error}"))
+                yield self.poll
+            else:
+                raise
+            return None
+        finally:
+            self.aws.forget(item.listing)
+        if made is not None:
+            self.state.put(item.name, self._record(item, status="creating", id_=made) | {"token": token})
+        return made
+
+    def _visible(self, item: Resource, record: Record) -> Steps[bool]:
+        """Whether what was recorded shows up after all: AWS may hide what it has just made."""
+        start, patience = self.clock.now(), VISIBLE if record["status"] == "creating" else self.poll
+        while self.clock.now() - start <= patience:
+            yield self.poll
+            self._refresh(item)
+            if (yield from self._look(item, record["id"])) is not None:
+                return True
+        return False
+
+    def _update(self, item: Resource, live: Live, change: Change) -> Steps[str]:
+        id_ = live["id"]
+        if change.action == "adopt":
+            self.state.put(item.name, self._record(item, status="creating", id_=id_))
+        tags = self.aws.tags(item) if change.action == "adopt" else change.fields.get("tags", ({}, {}))[1]
+        fields = set(change.fields) - {"tags"}
+        try:
+            if tags:
+                yield from self._patiently(item, lambda: self.aws.tag(item, live, tags))
+            if fields:
+                id_ = (yield from self._patiently(item, lambda: item.update(self.aws, live, fields))) or id_
+        finally:
+            self.aws.forget(item.listing)
+        if id_ != live["id"]:
+            self.state.put(item.name, self.state.get(item.name) | {"id": id_})
+        return id_
+
+    def _teardown(self, name: str) -> Steps[str]:
+        record = self.state.get(name)
+        item = revive(name, record)
+        if item.permanent:
+            self.state.drop(name)
+            return "kept"
+        live = yield from self._look(item, record.get("id"))
+        if live is not None and not self._ours(item, live):
+            self.state.drop(name)
+            self.emit(Event(name, "left", f"{live['id']} carries no tags of ours; it is left alone"))
+            return "left"
+        if live is not None:
+            self._about_to_change()
+            self.emit(Event(name, "delete", live["id"]))
+            self.state.put(name, record | {"id": live["id"], "status": "deleting"})
+            target = live
+            try:
+                yield from self._patiently(item, lambda: item.delete(self.aws, target))
+            finally:
+                self.aws.forget(item.listing)
+            yield from self._until(item, live["id"], lambda seen: seen is None)
+        self.state.drop(name)
+        return "gone"
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    def _value(self, ref: Ref) -> Any:
+        """What a Ref stands for; KeyError while its maker does not exist."""
+        if ref.name == ENVIRONMENT:
+            return self.aws.value(ref.output)
+        live = self._live[ref.name]
+        if ref.output not in live:
+            known = ", ".join(sorted(live.keys() - FACTS))
+            raise TecsError(f"{ref.name} has no output {ref.output!r}", f"It has {known}. This is a bug in tecs.")
+        return live[ref.output]
+
+    def _remember(self, name: str, item: Resource, live: Live) -> None:
+        self._live[name] = live
+        outputs = {k: v for k, v in live.items() if k not in FACTS and k not in item.spec() and k != "id"}
+        status = "creating" if live.get("pending") or live.get("failed") else "ready"
+        self.state.put(name, self._record(item, status=status, id_=live["id"]) | {"outputs": outputs})
+
+    def _record(self, item: Resource, *, status: str, id_: str | None = None) -> Record:
+        spec = {k: v for k, v in item.spec().items() if k not in item.unread}
+        needs = sorted(self.stack.needs(item.name))
+        return {"kind": type(item).__name__, "id": id_, "status": status, "spec": spec, "outputs": {}, "needs": needs}
+
+    def _ours(self, item: Resource, live: Live) -> bool:
+        if item.tagging is None or item.permanent:
+            return True
+        return self.aws.owns(item, live["tags"] if "tags" in live else self.aws.tags_of(item, live))
+
+    def _about_to_change(self) -> None:
+        with self._mutex:  # the first one in takes the lock, the others wait for it
+            if not self._changing:
+                self._before_change()
+                self._changing = True
+
+    # -- patience ------------------------------------------------------------------------------------------
+
+    def _look(self, item: Resource, id_: str | None) -> Steps[Live | None]:
+        live = yield from self._patiently(item, lambda: item.find(self.aws, id_), not_yet=frozenset())
+        return None if live is None else plain(live)
+
+    def _patiently(
+        self, item: Resource, call: Callable[[], T], *, not_yet: frozenset[str] | None = None, again: bool = True
+    ) -> Steps[T | None]:
+        """The call's answer; None when AWS says that the thing is absent.
+
+        Waits out the errors that the kind names, and that a parent just made is not visible yet; with
+        `again` also what is nobody's fault (throttling, 5xx, lost connections).
+        """
+        if not_yet is None:
+            not_yet = item.not_yet | self._parents_absent(item)
+        start = self.clock.now()
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                if _named(error, item.absent):
+                    return None
+                if not (_named(error, not_yet) or (again and self.aws.transient(error))):
+                    raise
+                waited = self.clock.now() - start
+                if waited > item.timeout:
+                    raise TecsError(
+                        f"{item.name}: AWS still refuses after {waited:.0f} s: {error}",
+                        "Run the command again to go on waiting.",
+                    ) from error
+                self.emit(Event(item.name, "wait", str(error), waited))
+            yield self._pause(waited)
+
+    def _parents_absent(self, item: Resource) -> frozenset[str]:
+        if item.name not in self.stack:
+            return frozenset()
+        return frozenset().union(*(self.stack[need].absent for need in self.stack.needs(item.name)))
+
+    def _settle(self, item: Resource, id_: str) -> Steps[None]:
+        yield from self._until(item, id_, lambda seen: seen is not None and not seen.get("pending"))
+
+    def _until(self, item: Resource, id_: str, enough: Callable[[Live | None], bool]) -> Steps[None]:
+        start = self.clock.now()
+        while not enough(seen := (yield from self._look(item, id_))):
+            if seen and seen.get("failed"):
+                raise TecsError(
+                    f"{item.name}: AWS gave up: {seen['failed']}",
+                    f"Mend the cause, run `tecs teardown {item.name}`, then this command again.",
+                )
+            waited = self.clock.now() - start
+            if waited > item.timeout:
+                raise TecsError(
+                    f"{item.name}: not settled after {waited:.0f} s ({(seen or {}).get('pending') or 'not visible'})",
+                    "AWS goes on by itself. Run the command again to go on waiting.",
+                )
+            detail = str((seen or {}).get("pending") or "")
+            self.emit(Event(item.name, "wait", detail, waited, item.typical))
+            yield self._pause(waited)
+            self._refresh(item)
+
+    def _pause(self, waited: float) -> float:
+        return max(self.poll, 0.03 * waited)  # at most 3 % late, and ever fewer calls
+
+    def _refresh(self, item: Resource) -> None:
+        """Have the listing read again, unless another look in the same tick has done so already."""
+        self.aws.forget(item.listing, before=math.floor(self.clock.now() / self.poll) * self.poll)
+
+    # -- the walk ------------------------------------------------------------------------------------------
+
+    def _walk(self, graph: Mapping[str, Collection[str]], act: Callable[[str], Steps[str]]) -> Result:
+        """Run `act` on every name once what it waits for is done. Failures skip dependants, nothing else."""
+        self.aws.look_afresh()
+        walk = _Walk(self, graph, act)
+        walk.run()
+        return walk.result
+
+
+class _Decision(NamedTuple):
+    change: Change
+    item: Resource | None = None
+    live: Live | None = None
+    ours: bool = True
+
+
+class _Walk:
+    """One run over a graph: a ready queue, a pool for the steps, a heap of those who wait."""
+
+    def __init__(self, engine: Engine, graph: Mapping[str, Collection[str]], act: Callable[[str], Steps[str]]) -> None:
+        self.graph, self.act, self.emit, self.clock = graph, act, engine.emit, engine.clock
+        self.tick = engine.poll
+        self.result = Result()
+        self.order = TopologicalSorter(graph)
+        self.urgency = _urgency(graph, engine)
+        self.waiting: list[tuple[float, int, str, Steps[str]]] = []
+        self.running: dict[Future[Any], tuple[str, Steps[str]]] = {}
+        self.began: dict[str, float] = {}
+        self.tiebreak = itertools.count()
+        self.pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="tecs")
+        self.start = self.clock.now()
+
+    def run(self) -> None:
+        self.order.prepare()
+        try:
+            while self.order.is_active():
+                self._begin()
+                self._resume()
+                self._collect(self.running)
+        except KeyboardInterrupt as stop:
+            self._stop(stop)
+        finally:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.result.seconds = self.clock.now() - self.start
+            self.result.longest = self._longest()
+
+    def _begin(self) -> None:
+        """Start what has become ready; skip what waits for a failure."""
+        while ready := self.order.get_ready():
+            for name in sorted(ready, key=lambda n: -self.urgency[n]):
+                bad = [n for n in sorted(self.graph[name]) if self.result.outcomes.get(n) in ("failed", "skipped")]
+                if bad:
+                    self._end(name, "skipped", f"waits for {', '.join(bad)}")
+                else:
+                    self.began[name] = self.clock.now()
+                    self._submit(name, self.act(name))
+
+    def _resume(self) -> None:
+        while self.waiting and self.waiting[0][0] <= self.clock.now():
+            _, _, name, steps = heapq.heappop(self.waiting)
+            self._submit(name, steps)
+
+    def _submit(self, name: str, steps: Steps[str]) -> None:
+        self.running[self.pool.submit(_step, steps)] = (name, steps)
+
+    def _collect(self, running: Mapping[Future[Any], Any], *, go_on: bool = True) -> None:
+        """Wait until something happens, then record it."""
+        until = self.waiting[0][0] - self.clock.now() if self.waiting and go_on else None
+        if not running and until is None:
+            return
+        for future in self.clock.wait(list(running), None if until is None else max(0.0, until)):
+            name, steps = self.running.pop(future)
+            error = future.exception()
+            if isinstance(error, Exception):
+                self.result.errors[name] = error
+                self._end(name, "failed", str(error))
+            elif error is not None:
+                raise error
+            else:
+                wait, outcome = future.result()
+                if outcome is not None:
+                    self._end(name, outcome)
+                else:  # wake on a common tick, so that looks at one listing share it
+                    due = math.ceil((self.clock.now() + wait) / self.tick) * self.tick
+                    heapq.heappush(self.waiting, (due, next(self.tiebreak), name, steps))
+
+    def _end(self, name: str, outcome: str, detail: str = "") -> None:
+        now = self.clock.now()
+        took = now - self.began.get(name, now)
+        self.result.outcomes[name] = outcome
+        self.result.took[name], self.result.finished[name] = took, now - self.start
+        self.emit(Event(name, outcome, detail, took))
+        self.order.done(name)
+
+    def _stop(self, stop: KeyboardInterrupt) -> None:
+        """Start nothing new; let the running calls finish and be recorded. A second signal passes through."""
+        self.result.interrupted = True
+        self.emit(Event("", "interrupted", str(stop)))
+        while self.running:
+            self._collect(self.running, go_on=False)
+        for name in self.graph:
+            self.result.outcomes.setdefault(name, "interrupted")
+
+    def _longest(self) -> list[str]:
+        """From the last one to finish back along whichever predecessor finished last."""
+        finished, path = self.result.finished, []
+        name = max(finished, key=lambda n: finished[n], default=None)
+        while name is not None:
+            path.append(name)
+            name = max((n for n in self.graph[name] if n in finished), key=lambda n: finished[n], default=None)
+        return path[::-1]
+
+
+def _step(steps: Steps[str]) -> tuple[float, str | None]:
+    """Run up to the next wait: (seconds, None), or (0, outcome) at the end."""
+    try:
+        return next(steps), None
+    except StopIteration as end:
+        return 0.0, end.value
+
+
+def _nothing() -> Steps[None]:
+    return None
+    yield  # a generator that never waits
+
+
+def _named(error: BaseException, names: Collection[str]) -> bool:
+    """Whether `error` is one of `names`, which are codes or "Code: words in the message"."""
+    this = code(error)
+    if not this:
+        return False
+    return any(
+        this == name.partition(": ")[0] and name.partition(": ")[2].lower() in str(error).lower() for name in names
+    )
+
+
+def _urgency(graph: Mapping[str, Collection[str]], engine: Engine) -> dict[str, float]:
+    """Seconds that are expected to follow from the start of each name on: the longest go first."""
+    order = list(TopologicalSorter(graph).static_order())
+    after = dict.fromkeys(order, 0.0)
+    total: dict[str, float] = {}
+    for name in reversed(order):
+        kind = engine.stack.get(name) or Resource.kinds.get(engine.state.get(name).get("kind", ""))
+        total[name] = after[name] + (kind.typical[1] if kind and kind.typical else 1.0)
+        for need in graph[name]:
+            after[need] = max(after[need], total[name])
+    return total
+
+
+def closure(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
+    """`names` and everything reachable from them."""
+    seen: set[str] = set()
+    todo = list(names)
+    while todo:
+        if (name := todo.pop()) not in seen:
+            seen.add(name)
+            todo.extend(neighbours(name))
+    return seen

@@ -1,0 +1,74 @@
+"""The Cloud Map namespace that Service Connect keeps its endpoints in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..resource import Live, Resource
+
+if TYPE_CHECKING:
+    from ..aws import Aws
+    from ..config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace(Resource):
+    """Made asynchronously: until it is there, its id is the operation's."""
+
+    namespace_name: str
+    description: str
+
+    group = "cluster"
+    tagging = "servicediscovery"
+    absent = frozenset({"NamespaceNotFound", "OperationNotFound", "ResourceNotFoundException"})
+    exists = frozenset({"NamespaceAlreadyExists"})
+    not_yet = frozenset({"ResourceInUse"})  # ECS removes its services from it minutes after its own deletion
+    mutable = frozenset({"description"})
+    timeout = 900
+    typical = (5, 60)
+
+    def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
+        filters = [{"Name": "NAME", "Values": [self.namespace_name]}, {"Name": "TYPE", "Values": ["HTTP"]}]
+        for row in aws.rows(self, "servicediscovery", "list_namespaces", "Namespaces", Filters=filters):
+            if row["Name"] == self.namespace_name:
+                return {
+                    "id": row["Id"],
+                    "namespace_name": row["Name"],
+                    "description": row.get("Description", ""),
+                    "arn": row["Arn"],
+                }
+        if id is not None and not id.startswith("ns-"):
+            return self._operation(aws, id)
+        return None
+
+    def _operation(self, aws: Aws, id: str) -> Live | None:  # noqa: A002
+        operation = aws.answer(self, "servicediscovery", "get_operation", OperationId=id)["Operation"]
+        if operation["Status"] == "FAIL":
+            return {"id": id, "failed": operation.get("ErrorMessage", "no reason given")}
+        return {"id": id, "pending": "being created"} if operation["Status"] != "SUCCESS" else None
+
+    def create(self, aws: Aws, token: str) -> str:
+        made = aws.servicediscovery.create_http_namespace(
+            Name=self.namespace_name,
+            Description=self.description,
+            CreatorRequestId=token,
+            Tags=aws.tag_list(self),
+        )
+        return str(made["OperationId"])
+
+    def update(self, aws: Aws, live: Live, changed: set[str]) -> None:  # noqa: ARG002
+        aws.servicediscovery.update_http_namespace(Id=live["id"], Namespace={"Description": self.description})
+
+    def delete(self, aws: Aws, live: Live) -> None:
+        aws.servicediscovery.delete_namespace(Id=live["id"])
+
+
+def declare(config: Config) -> Iterator[Resource]:
+    yield Namespace(
+        name="namespace",
+        namespace_name=config.project,
+        description=f"Service Connect endpoints of {config.project}",
+        after=("ecs-service-role",),
+    )

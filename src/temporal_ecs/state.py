@@ -1,0 +1,192 @@
+"""The JSON state file: an index of what tecs made. AWS is the truth; the index can be rebuilt from it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import LOCKED, TecsError
+from .holder import Holder
+
+FORMAT = 1
+
+Record = dict[str, Any]
+"""kind, id, status (creating, ready, deleting), spec, outputs, needs; and the client token while creating."""
+
+
+class State:
+    """Records by resource name, bound to one project, account and region.
+
+    Every change is on disk before the call returns: written whole to a temporary file, synced, renamed; the
+    file before it is kept beside as `.backup`. Methods may be called from any thread.
+    """
+
+    def __init__(self, path: Path, *, project: str, account: str, region: str) -> None:
+        """Read `path`, or start empty. TecsError when it is unreadable or belongs to something else."""
+        self.path = path
+        self._mutex = threading.Lock()
+        self._bound = {"format": FORMAT, "project": project, "account": account, "region": region}
+        self.account = account
+        self._serial = 0
+        self._lineage = uuid.uuid4().hex
+        self._records: dict[str, Record] = {}
+        self._encoded: dict[str, str] = {}
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            self._records = dict(data["resources"])
+            self._serial, self._lineage = data["serial"], data["lineage"]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TecsError(
+                f"cannot read the state file {self.path}: {error.strerror}", "Nothing was changed."
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise TecsError(
+                f"the state file {self.path} is damaged",
+                f"Nothing was changed. `tecs state rebuild` reads it back from AWS; the previous one is {self.backup}.",
+            ) from None
+        for key, wanted in self._bound.items():
+            if data.get(key) != wanted:
+                raise TecsError(
+                    f"{self.path} is for {key} {data.get(key)}, not {wanted}",
+                    "Nothing was changed. Check --project, --region, --state and your AWS credentials.",
+                )
+
+    @property
+    def backup(self) -> Path:
+        return self.path.with_name(self.path.name + ".backup")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._records
+
+    def names(self) -> list[str]:
+        return sorted(self._records)
+
+    def get(self, name: str) -> Record:
+        """The record of `name`, empty when there is none."""
+        return self._records.get(name, {})
+
+    def users(self, name: str) -> frozenset[str]:
+        """Names of the recorded resources that need `name`."""
+        return frozenset(n for n, record in self._records.items() if name in record["needs"])
+
+    def needs(self, name: str) -> frozenset[str]:
+        """Names of the recorded resources that `name` needs."""
+        return frozenset(n for n in self.get(name).get("needs", ()) if n in self._records)
+
+    def put(self, name: str, record: Record) -> None:
+        """Make `record` what is known of `name`. The same record again writes nothing."""
+        with self._mutex:
+            if self._records.get(name) != record:
+                self._records[name] = record
+                self._encoded.pop(name, None)
+                self._save()
+
+    def drop(self, name: str) -> None:
+        with self._mutex:
+            if self._records.pop(name, None) is not None:
+                self._encoded.pop(name, None)
+                self._save()
+
+    def token(self, name: str) -> str:
+        """A client token for the next creation of `name`: 36 characters, never the same twice."""
+        return str(uuid.uuid5(uuid.UUID(self._lineage), f"{name}:{self._serial}"))
+
+    def _save(self) -> None:
+        self._serial += 1
+        for name in self._records:
+            if name not in self._encoded:  # encode what changed, not the whole: there are hundreds of writes
+                self._encoded[name] = json.dumps(self._records[name], indent=2, sort_keys=True).replace("\n", "\n    ")
+        head = {**self._bound, "lineage": self._lineage, "serial": self._serial}
+        lines = [f'  "{key}": {json.dumps(value)}' for key, value in head.items()]
+        rows = ",\n".join(f"    {json.dumps(name)}: {self._encoded[name]}" for name in sorted(self._records))
+        lines.append('  "resources": {' + (f"\n{rows}\n  " if rows else "") + "}")
+        text = "{\n" + ",\n".join(sorted(lines)) + "\n}\n"
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        fresh = self.path.with_name(self.path.name + ".new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                previous = self.path.with_name(self.path.name + ".previous")
+                previous.unlink(missing_ok=True)
+                os.link(self.path, previous)
+                previous.replace(self.backup)
+            fresh.replace(self.path)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move a state file out of the way that cannot be read, and keep it; its new path, or None."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data.get("resources"), dict) and "serial" in data and "lineage" in data:
+            return None
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        pass
+    damaged = path.with_name(f"{path.name}.damaged")
+    path.replace(damaged)
+    return damaged
+
+
+def unwritable(path: Path, error: OSError) -> TecsError:
+    return TecsError(
+        f"cannot write the state file {path}: {error.strerror}",
+        "Make its folder writable, or choose another with --state.",
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path, operation: str) -> Iterator[Holder | None]:
+    """Hold the state file at `path` for one mutating command.
+
+    Yields the holder of a lock that a process left behind when it died, if there was one. TecsError with
+    status LOCKED when a living process holds it; the operating system frees the lock of a dead one.
+    """
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(lock_path, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise unwritable(path, error) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = Holder.parse(handle.read())
+            raise TecsError(
+                f"{path} is locked: {holder or 'by another process'}",
+                "Nothing was changed. Wait until it has finished.",
+                status=LOCKED,
+            ) from None
+        handle.seek(0)
+        left_behind = Holder.parse(handle.read())
+        handle.truncate(0)
+        handle.write(Holder.this(operation).encode())
+        handle.flush()
+        try:
+            if not os.access(path.parent, os.W_OK):
+                raise unwritable(path, PermissionError(13, "Permission denied"))
+            yield left_behind
+        finally:
+            handle.truncate(0)

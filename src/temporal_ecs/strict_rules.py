@@ -1,0 +1,354 @@
+"""Rules that AWS documents and its service models don't hold, as one table.
+
+A rule takes a request's parameters and yields what is wrong with them as (path, text). Rules about what else exists
+(is that subnet there?) don't belong here: only AWS, or the sandbox, can answer those.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+Params = Mapping[str, Any]
+Wrong = tuple[str, str]
+Rule = Callable[[Params], Iterable[Wrong]]
+
+
+def each(value: Any, path: str, where: str = "") -> Iterator[tuple[str, Any]]:
+    """The values at a path such as `containerDefinitions[].name`, each with where it stands. Absent ones are skipped."""
+    step, _, rest = path.partition(".")
+    name = step.removesuffix("[]")
+    item = value.get(name) if isinstance(value, Mapping) else None
+    if item is None:
+        return
+    here = f"{where}.{name}" if where else name
+    found = [(f"{here}[{i}]", element) for i, element in enumerate(item)] if step != name else [(here, item)]
+    for at, element in found:
+        if rest:
+            yield from each(element, rest, at)
+        else:
+            yield at, element
+
+
+def must(path: str, holds: Callable[[Any], bool], text: str) -> Rule:
+    """Each value at the path fulfils a condition."""
+    return lambda params: [
+        (at, f"{text}, not {value!r:.60}") for at, value in each(params, path) if not holds(value)
+    ]
+
+
+def within(path: str, low: float, high: float) -> Rule:
+    """A number between two bounds, both allowed."""
+    return must(path, lambda value: low <= value <= high, f"must be from {low} to {high}")
+
+
+def one_of(path: str, allowed: Iterable[Any]) -> Rule:
+    """A value from a documented list."""
+    values = list(allowed)
+    return must(path, lambda value: value in values, f"must be one of {', '.join(map(str, values))}")
+
+
+def matches(path: str, pattern: str, text: str) -> Rule:
+    """A text that the pattern matches whole; `text` says the rule in words."""
+    whole = re.compile(pattern)
+    return must(path, lambda value: bool(whole.fullmatch(value)), text)
+
+
+def at_most(path: str, count: int, unit: str) -> Rule:
+    """A text or list that isn't too long."""
+    return must(path, lambda value: len(value) <= count, f"must have at most {count} {unit}")
+
+
+def unique(path: str, what: str) -> Rule:
+    """Values that don't repeat within one request."""
+
+    def rule(params: Params) -> Iterator[Wrong]:
+        seen: set[Any] = set()
+        for at, value in each(params, path):
+            if value in seen:
+                yield at, f"{what} must be unique, {value!r} stands there twice"
+            seen.add(value)
+
+    return rule
+
+
+def refers(path: str, target: str, what: str) -> Rule:
+    """Each value at the path names one of those at the other path."""
+
+    def rule(params: Params) -> Iterator[Wrong]:
+        known = {value for _, value in each(params, target)}
+        return (
+            (at, f"there is no {what} {value!r}") for at, value in each(params, path) if value not in known
+        )
+
+    return rule
+
+
+def not_both(first: str, second: str) -> Rule:
+    """Two members that exclude each other."""
+    return lambda params: (
+        [(second, f"can't be given with {first}")] if params.get(first) and params.get(second) else []
+    )
+
+
+def policy(path: str, limit: int = 0) -> Rule:
+    """A JSON policy with statements; `limit` counts characters without white space, as IAM does."""
+
+    def rule(params: Params) -> Iterator[Wrong]:
+        for at, value in each(params, path):
+            try:
+                document = json.loads(value)
+            except ValueError as error:
+                yield at, f"isn't JSON: {error}"
+                continue
+            if not isinstance(document, dict) or not document.get("Statement"):
+                yield at, "is a policy without a Statement"
+            if limit and len(re.sub(r"\s", "", value)) > limit:
+                yield at, f"exceeds the quota of {limit} characters"
+
+    return rule
+
+
+# ------------------------------------------------------------------------------------------------ ECS
+
+_FARGATE_MEMORY = {
+    256: {512, 1024, 2048}, 512: range(1024, 4097, 1024), 1024: range(2048, 8193, 1024),
+    2048: range(4096, 16385, 1024), 4096: range(8192, 30721, 1024), 8192: range(16384, 61441, 4096),
+    16384: range(32768, 122881, 8192),
+}  # fmt: skip
+
+
+def _task_size(params: Params) -> Iterator[Wrong]:
+    """Task-level CPU and memory. RegisterTaskDefinition, members `cpu` and `memory`."""
+    cpu, memory = params.get("cpu"), params.get("memory")
+    if not all(size is None or str(size).isdigit() for size in (cpu, memory)):
+        return  # "1 vCPU" and "2 GB" are legal too; AWS converts them
+    if "FARGATE" in params.get("requiresCompatibilities", ()):
+        if params.get("networkMode") != "awsvpc":
+            yield "networkMode", "must be awsvpc for Fargate"
+        if int(memory or 0) not in _FARGATE_MEMORY.get(int(cpu or 0), ()):
+            yield "memory", f"Fargate has no size with cpu {cpu} and memory {memory}"
+        return
+    if cpu is not None and not 128 <= int(cpu) <= 196608:
+        yield "cpu", f"must be from 128 to 196608 units, not {cpu}"
+    for index, container in enumerate(params["containerDefinitions"]):
+        if memory is None and not (container.get("memory") or container.get("memoryReservation")):
+            yield f"containerDefinitions[{index}].memory", "is required when the task has none"
+
+
+def _essential(params: Params) -> Iterator[Wrong]:
+    """RegisterTaskDefinition, ContainerDefinition `essential`: all tasks must have at least one."""
+    if not any(container.get("essential", True) for container in params["containerDefinitions"]):
+        yield "containerDefinitions", "must hold an essential container"
+
+
+def _deployment(params: Params) -> Iterator[Wrong]:
+    """CreateService: 100 and 100, or a maximum below the minimum, leave no room to replace a task."""
+    configuration = params.get("deploymentConfiguration") or {}
+    low, high = configuration.get("minimumHealthyPercent"), configuration.get("maximumPercent")
+    if low is not None and high is not None and high <= low:
+        yield (
+            "deploymentConfiguration.maximumPercent",
+            f"must be above minimumHealthyPercent {low}, not {high}",
+        )
+
+
+def _one_base(params: Params) -> Iterator[Wrong]:
+    """CapacityProviderStrategyItem `base`: only one provider of a strategy may have one."""
+    if sum(1 for _, base in each(params, "capacityProviderStrategy[].base") if base) > 1:
+        yield "capacityProviderStrategy", "may hold one base only"
+
+
+_ECS_NAME = r"[A-Za-z0-9_-]{1,255}"
+_ECS_NAME_TEXT = "must be 1 to 255 letters, digits, hyphens and underscores"
+_CONTAINERS = "containerDefinitions[]"
+_AWSVPC = "networkConfiguration.awsvpcConfiguration"
+
+_SERVICE: list[Rule] = [  # CreateService and UpdateService; DeploymentConfiguration, AwsVpcConfiguration
+    within("desiredCount", 0, 100_000),
+    within("healthCheckGracePeriodSeconds", 0, 2_147_483_647),
+    _deployment, _one_base,
+    at_most("placementStrategy", 5, "strategies"),
+    at_most("placementConstraints", 10, "constraints"),
+    at_most("capacityProviderStrategy", 20, "providers"),
+    at_most(f"{_AWSVPC}.subnets", 16, "subnets"),
+    at_most(f"{_AWSVPC}.securityGroups", 5, "groups"),
+    at_most("serviceConnectConfiguration.services[].clientAliases", 1, "alias"),  # ServiceConnectService
+    within("serviceConnectConfiguration.services[].clientAliases[].port", 1, 65535),
+    within("serviceConnectConfiguration.services[].timeout.perRequestTimeoutSeconds", 0, 2_147_483_647),
+    unique("serviceConnectConfiguration.services[].discoveryName", "discovery names"),
+]  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------ EC2
+
+_GROUP_TEXT = "[a-zA-Z0-9. _\\-:/()#,@\\[\\]+=&;{}!$*]"  # API_CreateSecurityGroup, API_IpRange
+_GROUP_TEXT_MEANING = "must be at most 255 of a-z A-Z 0-9 space and ._-:/()#,@[]+=&;{}!$*"
+_PROTOCOL = r"(?i:-1|all|tcp|udp|icmp|icmpv6)|\d{1,2}|1\d\d|2[0-4]\d|25[0-5]"
+
+
+def _ports(path: str) -> Rule:
+    """IpPermission: a port range of TCP or UDP is complete, in order, and within 0 to 65535."""
+
+    def rule(params: Params) -> Iterator[Wrong]:
+        for at, permission in each(params, path):
+            if str(permission.get("IpProtocol")).lower() in ("tcp", "udp", "6", "17"):
+                low, high = permission.get("FromPort"), permission.get("ToPort")
+                if low is None or high is None or not 0 <= low <= high <= 65535:
+                    yield at, f"must have ports 0 ≤ FromPort ≤ ToPort ≤ 65535, not {low} to {high}"
+
+    return rule
+
+
+_PERMISSIONS: list[Rule] = [
+    matches(
+        "IpPermissions[].IpProtocol", _PROTOCOL, "must be tcp, udp, icmp, icmpv6, -1 or a protocol number"
+    ),
+    _ports("IpPermissions[]"),
+    *(
+        matches(f"IpPermissions[].{peers}[].Description", _GROUP_TEXT + "{0,255}", _GROUP_TEXT_MEANING)
+        for peers in ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")
+    ),
+]
+_TAGS: list[Rule] = [  # EC2 User Guide, tag restrictions
+    rule
+    for path in ("TagSpecifications[].Tags[]", "Tags[]")
+    for rule in (
+        matches(
+            f"{path}.Key", r"(?s)(?!aws:).{1,128}", "must be 1 to 128 characters that don't start with aws:"
+        ),
+        at_most(f"{path}.Value", 256, "characters"),
+    )
+]
+_USER_DATA = 4 * -(-16 * 1024 // 3)  # 16 KB before base64, API_RequestLaunchTemplateData
+
+# ---------------------------------------------------------------------------------------- the others
+
+
+def _capacity(params: Params) -> Iterator[Wrong]:
+    """CreateAutoScalingGroup: DesiredCapacity lies between MinSize and MaxSize."""
+    low, high = params.get("MinSize"), params.get("MaxSize")
+    desired = params.get("DesiredCapacity", low)
+    if low is not None and high is not None and not low <= desired <= high:
+        yield "DesiredCapacity", f"must be between min {low} and max {high}, not {desired}"
+
+
+def _parameter_size(params: Params) -> Iterator[Wrong]:
+    """PutParameter, member `Value`: 4 KB in the standard tier, 8 KB in the advanced one."""
+    limit = {"Advanced": 8192, "Intelligent-Tiering": 8192}.get(params.get("Tier", "Standard"), 4096)
+    if (size := len(params.get("Value", "").encode())) > limit:
+        yield "Value", f"has {size} bytes, more than {limit}"
+
+
+_RETENTION = (
+    1,
+    3,
+    5,
+    7,
+    14,
+    30,
+    60,
+    90,
+    120,
+    150,
+    180,
+    365,
+    400,
+    545,
+    731,
+    1096,
+    1827,
+    2192,
+    2557,
+    2922,
+    3288,
+    3653,
+)
+
+RULES: Mapping[tuple[str, str], list[Rule]] = {
+    ("ecs", "RegisterTaskDefinition"): [
+        matches("family", _ECS_NAME, _ECS_NAME_TEXT),
+        at_most("containerDefinitions", 10, "containers"),  # ECS service quotas
+        must("containerDefinitions", bool, "must hold a container"),
+        matches(f"{_CONTAINERS}.name", _ECS_NAME, _ECS_NAME_TEXT),
+        unique(f"{_CONTAINERS}.name", "container names"),
+        _essential, _task_size,
+        within(f"{_CONTAINERS}.memory", 4, 25_165_824),  # Docker's floor
+        within(f"{_CONTAINERS}.healthCheck.interval", 5, 300),  # HealthCheck
+        within(f"{_CONTAINERS}.healthCheck.timeout", 2, 120),
+        within(f"{_CONTAINERS}.healthCheck.retries", 1, 10),
+        within(f"{_CONTAINERS}.healthCheck.startPeriod", 0, 300),
+        must(f"{_CONTAINERS}.healthCheck.command", lambda c: c[:1] in (["CMD"], ["CMD-SHELL"], ["NONE"]),
+             "must start with CMD or CMD-SHELL"),
+        within(f"{_CONTAINERS}.stopTimeout", 2, 120),
+        within(f"{_CONTAINERS}.startTimeout", 2, 120),
+        within(f"{_CONTAINERS}.portMappings[].containerPort", 1, 65535),
+        within(f"{_CONTAINERS}.portMappings[].hostPort", 0, 65535),
+        matches(f"{_CONTAINERS}.portMappings[].name", r"[a-z0-9_][a-z0-9_-]{0,63}",
+                "must be at most 64 lower-case letters, digits, _ and -"),
+        unique(f"{_CONTAINERS}.portMappings[].name", "port names"),
+        refers(f"{_CONTAINERS}.mountPoints[].sourceVolume", "volumes[].name", "volume"),
+        refers(f"{_CONTAINERS}.dependsOn[].containerName", f"{_CONTAINERS}.name", "container"),
+    ],
+    ("ecs", "CreateCluster"): [matches("clusterName", _ECS_NAME, _ECS_NAME_TEXT)],
+    ("ecs", "CreateCapacityProvider"): [
+        matches("name", f"(?!(?i:aws|ecs|fargate)){_ECS_NAME}", _ECS_NAME_TEXT + ", and not start with aws, ecs, fargate"),
+    ],
+    ("ecs", "CreateService"): [
+        matches("serviceName", _ECS_NAME, _ECS_NAME_TEXT),
+        matches("clientToken", "[!-~]{1,36}", "must be 1 to 36 printable ASCII characters"),
+        not_both("launchType", "capacityProviderStrategy"),
+        *_SERVICE,
+    ],
+    ("ecs", "UpdateService"): _SERVICE,
+    ("ecs", "RunTask"): [
+        within("count", 1, 10),
+        matches("clientToken", "[!-~]{1,64}", "must be 1 to 64 printable ASCII characters"),
+        not_both("launchType", "capacityProviderStrategy"),
+        at_most("startedBy", 128, "characters"),
+    ],
+    ("ecs", "DescribeServices"): [at_most("services", 10, "services")],
+    ("ecs", "DescribeTasks"): [at_most("tasks", 100, "tasks")],
+    ("ecs", "DescribeClusters"): [at_most("clusters", 100, "clusters")],
+    ("ecs", "DeleteTaskDefinitions"): [at_most("taskDefinitions", 10, "definitions")],
+    ("ec2", "CreateSecurityGroup"): [
+        matches("GroupName", f"(?!sg-)(?!default$){_GROUP_TEXT}{{1,255}}", _GROUP_TEXT_MEANING + ", not default or sg-…"),
+        matches("Description", _GROUP_TEXT + "{1,255}", _GROUP_TEXT_MEANING),
+    ],
+    **{
+        ("ec2", f"{verb}SecurityGroup{direction}"): _PERMISSIONS
+        for verb in ("Authorize", "Revoke")
+        for direction in ("Ingress", "Egress")
+    },
+    ("ec2", "ModifySecurityGroupRules"): [
+        matches("SecurityGroupRules[].SecurityGroupRule.IpProtocol", _PROTOCOL, "must be a protocol name or number"),
+        _ports("SecurityGroupRules[].SecurityGroupRule"),
+        matches("SecurityGroupRules[].SecurityGroupRule.Description", _GROUP_TEXT + "{0,255}", _GROUP_TEXT_MEANING),
+    ],
+    **{
+        ("ec2", operation): [at_most("LaunchTemplateData.UserData", _USER_DATA, "characters of base64 (16 KB)")]
+        for operation in ("CreateLaunchTemplate", "CreateLaunchTemplateVersion")
+    },
+    ("ec2", "CreateVpcEndpoint"): [at_most("ClientToken", 64, "characters")],
+    ("ec2", "CreateNatGateway"): [at_most("ClientToken", 64, "characters")],
+    ("ec2", "*"): _TAGS,
+    **{
+        ("autoscaling", operation): [
+            _capacity,
+            matches("HealthCheckType", "(EC2|ELB|EBS|VPC_LATTICE)(,(EC2|ELB|EBS|VPC_LATTICE))*", "must name known health checks"),
+        ]
+        for operation in ("CreateAutoScalingGroup", "UpdateAutoScalingGroup")
+    },
+    ("iam", "CreateRole"): [policy("AssumeRolePolicyDocument")],
+    ("iam", "UpdateAssumeRolePolicy"): [policy("PolicyDocument")],
+    ("iam", "PutRolePolicy"): [policy("PolicyDocument", limit=10_240)],  # IAM quotas: all inline policies of a role
+    ("logs", "PutRetentionPolicy"): [one_of("retentionInDays", _RETENTION)],
+    ("ssm", "PutParameter"): [_parameter_size, not_both("Overwrite", "Tags")],
+    ("opensearch", "CreateDomain"): [policy("AccessPolicies")],
+    ("opensearch", "UpdateDomainConfig"): [policy("AccessPolicies")],
+    ("servicediscovery", "CreateHttpNamespace"): [
+        matches("Name", "[!-~]{1,1024}", "must be 1 to 1024 printable characters without a space"),
+    ],
+}  # fmt: skip
+"""What a request must fulfil, by (service, operation); `*` stands for every operation of a service."""
