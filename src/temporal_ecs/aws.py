@@ -29,10 +29,11 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from . import strict, tags
+from . import strict
 from .clock import Clock
 from .errors import TecsError, code
 from .pace import Pace
+from .tags import DIALECTS, Tags, parse
 
 if TYPE_CHECKING:
     from .resource import Live, Resource
@@ -41,13 +42,32 @@ READING = ("Describe", "Get", "List", "BatchGet", "Filter", "Simulate", "Lookup"
 """How the names of operations begin that change nothing."""
 
 THROTTLED = frozenset(
-    "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException "
-    "TooManyRequestsException RequestLimitExceeded EC2ThrottledException PriorRequestNotComplete SlowDown".split()
+    [
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "SlowDown",
+    ]
 )
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 REJECTED = frozenset(
-    "InvalidClientTokenId UnrecognizedClientException AuthFailure InvalidAccessKeyId SignatureDoesNotMatch "
-    "InvalidSignatureException IncompleteSignature NotSignedUp OptInRequired".split()
+    [
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "AuthFailure",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "NotSignedUp",
+        "OptInRequired",
+    ]
 )
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException"})
 
@@ -127,9 +147,8 @@ class Aws:
                 config = self._config
                 if not retried:
                     config = config.merge(ClientConfig(retries={"mode": "standard", "total_max_attempts": 1}))
-                self._clients[service, retried] = self._session.client(
-                    service, config=config, endpoint_url=self._endpoint
-                )
+                make: Any = self._session.client  # typed by service name, which is only known here
+                self._clients[service, retried] = make(service, config=config, endpoint_url=self._endpoint)
             return self._clients[service, retried]
 
     @cached_property
@@ -175,7 +194,12 @@ class Aws:
         return dict(self._cached(item, service, operation, params, fetch))
 
     def _cached(
-        self, item: Resource, service: str, operation: str, params: Mapping[str, Any], fetch: Callable[[], Any]
+        self,
+        item: Resource,
+        service: str,
+        operation: str,
+        params: Mapping[str, Any],
+        fetch: Callable[[], Any],
     ) -> Any:
         key = (service, operation, json.dumps(params, sort_keys=True))
         return self._listings.get(item.listing, key, fetch)
@@ -188,9 +212,7 @@ class Aws:
         """Forget every listing: a new command wants to see what is there now."""
         self._listings = _Listings(self.clock)
 
-    def ec2_row(
-        self, item: Resource, id_: str | None, operation: str, key: str, id_key: str
-    ) -> dict[str, Any] | None:
+    def ec2_row(self, item: Resource, id_: str | None, operation: str, key: str, id_key: str) -> dict[str, Any] | None:
         """The row of an EC2 listing that is `item`: by id where it is known, else by our tags; `tags` added.
 
         The shared listing is of what carries our tags; a thing that lost them is asked for by its id.
@@ -201,7 +223,7 @@ class Aws:
         by_tag, by_id = {filters: ours}, {f"{id_key}s": [id_]}
         for wanted in (by_tag, by_id) if id_ else (by_tag,):
             rows = [
-                {**row, "tags": tags.parse(row.get("Tags"))}
+                {**row, "tags": parse(row.get("Tags"))}
                 for row in self.rows(item, "ec2", operation, key, **wanted)
                 if str(row.get("State")).lower() != "deleted"
             ]
@@ -236,7 +258,7 @@ class Aws:
 
     # -- tags ----------------------------------------------------------------------------------------------
 
-    def tags(self, item: Resource) -> tags.Tags:
+    def tags(self, item: Resource) -> Tags:
         """The tags that `item` is to carry."""
         return {
             "tecs:project": self.project,
@@ -262,21 +284,21 @@ class Aws:
         """Tags for EC2's create calls."""
         return [{"ResourceType": type_, "Tags": self.tag_list(item)} for type_ in types]
 
-    def tags_of(self, item: Resource, live: Live) -> tags.Tags:
+    def tags_of(self, item: Resource, live: Live) -> Tags:
         """The tags of something whose listing does not tell them; none when it is gone."""
         assert item.tagging is not None
         try:
-            return tags.parse(tags.DIALECTS[item.tagging].read(self, live))
+            return parse(DIALECTS[item.tagging].read(self, live))
         except ClientError as error:
             if code(error) in item.absent:
                 return {}
             raise
 
-    def tag(self, item: Resource, live: Live, wanted: tags.Tags) -> None:
+    def tag(self, item: Resource, live: Live, wanted: Tags) -> None:
         assert item.tagging is not None
-        tags.DIALECTS[item.tagging].write(self, live, wanted)
+        DIALECTS[item.tagging].write(self, live, wanted)
 
-    def tagged(self) -> list[tuple[str, tags.Tags]]:
+    def tagged(self) -> list[tuple[str, Tags]]:
         """ARN and tags of everything in the region that carries this project's tag, as far as AWS indexes it."""
         pages = self.resourcegroupstaggingapi.get_paginator("get_resources").paginate(
             TagFilters=[
@@ -284,9 +306,7 @@ class Aws:
                 {"Key": "tecs:region", "Values": [self.region]},
             ]
         )
-        return [
-            (row["ResourceARN"], tags.parse(row["Tags"])) for page in pages for row in page["ResourceTagMappingList"]
-        ]
+        return [(row["ResourceARN"], parse(row["Tags"])) for page in pages for row in page["ResourceTagMappingList"]]
 
     def refuse(self, operation: str, reason: Mapping[str, str]) -> None:
         """Raise what AWS put into the body of a successful answer as the error that it is."""

@@ -25,6 +25,4 @@ class Clock:
         if not futures:
             self.sleep(timeout or 0)
             return set()
-        return concurrent.futures.wait(
-            futures, timeout=timeout, return_when=concurrent.futures.FIRST_COMPLETED
-        ).done
+        return concurrent.futures.wait(futures, timeout=timeout, return_when=concurrent.futures.FIRST_COMPLETED).done

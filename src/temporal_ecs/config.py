@@ -60,10 +60,12 @@ graviton = matching(
     "a Graviton (ARM64) instance type like m7g.xlarge",
 )
 
-LOG_RETENTION_DAYS = (
-    (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
-    + (1096, 1827, 2192, 2557, 2922, 3288, 3653)
-)  # CloudWatch Logs API reference, PutRetentionPolicy  # fmt: skip
+LOG_RETENTION_DAYS = tuple(
+    map(
+        int,
+        "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653".split(),  # noqa: SIM905
+    )
+)  # CloudWatch Logs API reference, PutRetentionPolicy
 
 MAX_ZONES = 15  # the NAT subnet, the last /24 of a /16, lies inside private range number 15
 
@@ -73,7 +75,8 @@ def project_name(value: str) -> str | None:
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", value):
         return "must be lower-case letters, digits and single hyphens, starting with a letter"
     if len(value) > 17:
-        return f"must be at most 17 characters, it has {len(value)} ({value}-visibility names the OpenSearch domain, 28 at most)"
+        domain = f"{value}-visibility names the OpenSearch domain, 28 at most"
+        return f"must be at most 17 characters, it has {len(value)} ({domain})"
     if value.startswith(("aws", "ecs", "fargate")):
         return "must not begin with aws, ecs or fargate (it names the capacity providers)"
     return None
@@ -85,7 +88,7 @@ def vpc_cidr(value: str) -> str | None:
     except ValueError as error:
         return f"must be an IPv4 range like 10.0.0.0/16: {error}"
     if not 16 <= network.prefixlen <= 20:
-        return f"must be a /16 to /20: a VPC takes /16 at most, the NAT subnet is its last 1/256; it is a /{network.prefixlen}"
+        return f"must be a /16 (AWS's limit) to /20 (the NAT subnet takes 1/256), it is a /{network.prefixlen}"
     return None
 
 
@@ -152,9 +155,7 @@ class Images:
     create_repositories: bool = setting(
         True, "make the ECR repositories; false: they exist and belong to another project"
     )
-    adot: str = setting(
-        "public.ecr.aws/aws-observability/aws-otel-collector:v0.45.1", "metrics collector", image
-    )
+    adot: str = setting("public.ecr.aws/aws-observability/aws-otel-collector:v0.45.1", "metrics collector", image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +183,7 @@ class Dsql:
 class OpenSearch:
     """The domain behind Temporal's visibility."""
 
-    engine: str = setting(
-        "OpenSearch_2.11", "engine version", matching(r"OpenSearch_\d+\.\d+", "like OpenSearch_2.11")
-    )
+    engine: str = setting("OpenSearch_2.11", "engine version", matching(r"OpenSearch_\d+\.\d+", "like OpenSearch_2.11"))
     instance_type: str = setting(
         "m6g.large.search",
         "data node type",
@@ -252,9 +251,7 @@ class Config:
     """Everything that can be set, complete and checked."""
 
     project: str = setting("temporal-dev", "names everything; at most 17 characters", project_name)
-    region: str = setting(
-        "eu-west-1", "AWS region", matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region like eu-west-1")
-    )
+    region: str = setting("eu-west-1", "AWS region", matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region like eu-west-1"))
     environment: str = setting(
         "development", "value of the Environment tag", matching(r"[\w .:/=+@-]{1,256}", "a tag value")
     )
@@ -263,10 +260,7 @@ class Config:
     temporal: Temporal = Temporal()
     services: Mapping[str, ServiceSettings] = field(
         default_factory=lambda: MappingProxyType(
-            {
-                s.name: ServiceSettings(cpu=s.cpu, memory=s.memory, count=s.count)
-                for s in SERVICES.values()
-            }
+            {s.name: ServiceSettings(cpu=s.cpu, memory=s.memory, count=s.count) for s in SERVICES.values()}
         )
     )
     images: Images = Images()
@@ -378,8 +372,10 @@ def _services(base: Mapping[str, Any], raw: Any, where: str, problems: list[str]
             problems.append(f"{where}.{name}: must be a table, got {value!r}")
         else:
             made[name] = _section(base[name], value, f"{where}.{name}.", problems)
-            for variable in sorted(PROTECTED_VARIABLES & made[name].environment.keys()):
-                problems.append(f"{where}.{name}.environment.{variable}: is set by tecs and must not change")
+            problems += (
+                f"{where}.{name}.environment.{variable}: is set by tecs and must not change"
+                for variable in sorted(PROTECTED_VARIABLES & made[name].environment.keys())
+            )
     return MappingProxyType(made)
 
 

@@ -185,7 +185,9 @@ class Engine:
             reason = f"{live['id']} exists and is not ours"
             action = "adopt" if name in self.adopt else "blocked"
             way_out = f"; take it over with `tecs provision --adopt {name}`, or rename one of the two"
-            return _Decision(Change(name, action, reason=reason + way_out * (action == "blocked")), item, live, ours=False)
+            return _Decision(
+                Change(name, action, reason=reason + way_out * (action == "blocked")), item, live, ours=False
+            )
         self._live[name] = live
         return _Decision(self._compare(item, live), item, live)
 
@@ -226,7 +228,8 @@ class Engine:
         while passes < PASSES:
             change, item, live, _ = yield from self._decide(name)
             if change.action == "same":
-                assert item is not None and live is not None
+                assert item is not None
+                assert live is not None
                 self._remember(name, item, live)
                 return outcome
             if change.action == "blocked":
@@ -355,7 +358,14 @@ class Engine:
     def _record(self, item: Resource, *, status: str, id_: str | None = None) -> Record:
         spec = {k: v for k, v in item.spec().items() if k not in item.unread}
         needs = sorted(self.stack.needs(item.name))
-        return {"kind": type(item).__name__, "id": id_, "status": status, "spec": spec, "outputs": {}, "needs": needs}
+        return {
+            "kind": type(item).__name__,
+            "id": id_,
+            "status": status,
+            "spec": spec,
+            "outputs": {},
+            "needs": needs,
+        }
 
     def _ours(self, item: Resource, live: Live) -> bool:
         if item.tagging is None or item.permanent:
@@ -375,7 +385,12 @@ class Engine:
         return None if live is None else plain(live)
 
     def _patiently(
-        self, item: Resource, call: Callable[[], T], *, not_yet: frozenset[str] | None = None, again: bool = True
+        self,
+        item: Resource,
+        call: Callable[[], T],
+        *,
+        not_yet: frozenset[str] | None = None,
+        again: bool = True,
     ) -> Steps[T | None]:
         """The call's answer; None when AWS says that the thing is absent.
 

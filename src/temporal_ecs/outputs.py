@@ -70,11 +70,24 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
         "benchmark_security_group_id": facts.get("benchmark-sg"),
     }
     yield from plain.items()
-    for role in ("ecs-execution", "temporal-task", "grafana-task", "temporal-ui-task", "adot-task", "benchmark-task"):
+    for role in (
+        "ecs-execution",
+        "temporal-task",
+        "grafana-task",
+        "temporal-ui-task",
+        "adot-task",
+        "benchmark-task",
+    ):
         word = role.replace("-", "_")
         yield f"{word}_role_arn", facts.get(f"{role}-role", "arn")
         yield f"{word}_role_name", facts.get(f"{role}-role")
-    for title in ("temporal-dsql", "temporal-dsql-admin-tools", "temporal-dsql-runtime", "temporal-grafana", "temporal-benchmark"):
+    for title in (
+        "temporal-dsql",
+        "temporal-dsql-admin-tools",
+        "temporal-dsql-runtime",
+        "temporal-grafana",
+        "temporal-benchmark",
+    ):
         yield f"{title.replace('-', '_')}_repository", facts.get(f"{title}-repository", "uri")
     for title in (*(service.title for service in SERVICES.values()), "benchmark", "opensearch-setup"):
         word = title.replace("-", "_")
@@ -90,22 +103,29 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
             if service.http:
                 yield f"{word}_port_forward_command", _forward(cluster, name, container, region, service.http)
     if facts.get("opensearch-setup-task") and subnets[0]:
-        yield "opensearch_setup_command", _run_task(
-            cluster,
-            f"{project}-opensearch-setup",
-            "--launch-type FARGATE",
-            subnets[:1],
-            [facts.get("opensearch-setup-sg")],
-            region,
+        yield (
+            "opensearch_setup_command",
+            _run_task(
+                cluster,
+                f"{project}-opensearch-setup",
+                "--launch-type FARGATE",
+                subnets[:1],
+                [facts.get("opensearch-setup-sg")],
+                region,
+            ),
         )
     if facts.get("benchmark-task") and all(subnets):
-        yield "benchmark_run_command", _run_task(
-            cluster,
-            f"{project}-benchmark",
-            f"--capacity-provider-strategy capacityProvider={project}-benchmark,weight=1,base=1 --enable-execute-command",
-            subnets,
-            [facts.get("benchmark-sg")],
-            region,
+        yield (
+            "benchmark_run_command",
+            _run_task(
+                cluster,
+                f"{project}-benchmark",
+                f"--capacity-provider-strategy capacityProvider={project}-benchmark,weight=1,base=1"
+                " --enable-execute-command",
+                subnets,
+                [facts.get("benchmark-sg")],
+                region,
+            ),
         )
 
 
@@ -118,7 +138,7 @@ def _task(cluster: str, service: str, region: str) -> str:
 
 def _exec(cluster: str, service: str, container: str, region: str) -> str:
     return (
-        f"{_task(cluster, service, region)} && aws ecs execute-command --cluster {cluster} --task \"$TASK\" "
+        f'{_task(cluster, service, region)} && aws ecs execute-command --cluster {cluster} --task "$TASK" '
         f"--container {container} --interactive --command /bin/sh --region {region}"
     )
 
@@ -126,7 +146,7 @@ def _exec(cluster: str, service: str, container: str, region: str) -> str:
 def _forward(cluster: str, service: str, container: str, region: str, port: int) -> str:
     """Through the container's SSM agent; then http://localhost:PORT."""
     return (
-        f"{_task(cluster, service, region)} && RUNTIME=$(aws ecs describe-tasks --cluster {cluster} --tasks \"$TASK\" "
+        f'{_task(cluster, service, region)} && RUNTIME=$(aws ecs describe-tasks --cluster {cluster} --tasks "$TASK" '
         f"--region {region} --query \"tasks[0].containers[?name=='{container}'].runtimeId | [0]\" --output text) && "
         f'aws ssm start-session --target "ecs:{cluster}_${{TASK##*/}}_${{RUNTIME}}" '
         "--document-name AWS-StartPortForwardingSession "
@@ -134,9 +154,7 @@ def _forward(cluster: str, service: str, container: str, region: str, port: int)
     )
 
 
-def _run_task(
-    cluster: str, family: str, where: str, subnets: list[str], groups: list[str], region: str
-) -> str:
+def _run_task(cluster: str, family: str, where: str, subnets: list[str], groups: list[str], region: str) -> str:
     network = f"subnets=[{','.join(subnets)}],securityGroups=[{','.join(groups)}],assignPublicIp=DISABLED"
     return (
         f"aws ecs run-task --cluster {cluster} --task-definition {family} {where} "

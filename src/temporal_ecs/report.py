@@ -24,7 +24,13 @@ SIGNS = {
     "blocked": ("!", "red"),
     "delete": ("-", "red"),
 }
-DOING = {"create": "creating", "update": "changing", "replace": "replacing", "adopt": "adopting", "delete": "deleting"}
+DOING = {
+    "create": "creating",
+    "update": "changing",
+    "replace": "replacing",
+    "adopt": "adopting",
+    "delete": "deleting",
+}
 DONE = frozenset({"created", "updated", "replaced", "adopted", "gone", "kept", "left", "failed", "skipped"})
 QUIET = frozenset({"same", "found", "absent", "create", "update", "replace", "adopt", "delete", "wait", "interrupted"})
 HEARTBEAT = 10.0
@@ -158,7 +164,12 @@ class Rich:
         if event.phase in QUIET and event.phase != "interrupted":
             return
         if event.phase == "interrupted":
-            self._console.print(Text("Interrupted: finishing and recording the running calls; once more to stop at once.", "yellow"))
+            self._console.print(
+                Text(
+                    "Interrupted: finishing and recording the running calls; once more to stop at once.",
+                    "yellow",
+                )
+            )
             return
         bad = event.phase in ("failed", "left")
         style = "red" if bad else "dim" if event.phase in ("skipped", "kept") else "green"
@@ -233,7 +244,7 @@ class Talk:
 
         return Console(file=stream, highlight=False, force_terminal=True if stream.isatty() else None)
 
-    def table(self, rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = ()) -> None:
+    def table(self, rows: Iterable[tuple[Any, ...]], head: tuple[str, ...] = ()) -> None:
         """Columns as wide as they need to be; the same with and without a terminal."""
         lines = [tuple(map(str, row)) for row in ([head] if head else [])] + [tuple(map(str, row)) for row in rows]
         widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))] if lines else []
@@ -244,7 +255,9 @@ class Talk:
     @contextmanager
     def progress(self, total: int) -> Iterator[Reporter]:
         """A reporter for one walk over `total` resources."""
-        reporter: Plain | Rich = Rich(total, self._console(sys.stderr)) if self.rich and not self.json else Plain(total, sys.stderr)
+        reporter: Plain | Rich = (
+            Rich(total, self._console(sys.stderr)) if self.rich and not self.json else Plain(total, sys.stderr)
+        )
         with reporter:
             yield reporter
 
@@ -252,19 +265,23 @@ class Talk:
 # -- plans ---------------------------------------------------------------------------------------------------
 
 
-def show_plan(talk: Talk, changes: list[Change]) -> None:
-    """Everything that would change, by field, then the count; notes at the end."""
+def show_plan(talk: Talk, changes: list[Change], groups: Mapping[str, Iterable[str]]) -> None:
+    """What would be made, by group; everything else that would change, by field; notes; the count."""
+    new = {change.resource for change in changes if change.action == "create"}
+    for group, names in groups.items():
+        if made := [name for name in names if name in new]:
+            talk.show(f"+ {group}: create {', '.join(made)}", SIGNS["create"][1])
     for change in changes:
-        if change.action == "same":
+        if change.action in ("same", "create"):
             continue
         sign, style = SIGNS[change.action]
         reason = change.reason
         if change.action == "delete":
             reason = f"no longer declared; remove it with `tecs teardown {change.resource}`"
-        talk.show(f"{sign} {change.resource}  {change.action}" + (f": {reason}" if reason else ""), style)
+        talk.show(f"{sign} {change.resource}: {change.action}" + (f": {reason}" if reason else ""), style)
         if change.action != "blocked":
-            for name, (old, new) in sorted(change.fields.items()):
-                talk.show(f"    {name}: {_short(old)} -> {_short(new)}")
+            for name, (old, new_value) in sorted(change.fields.items()):
+                talk.show(f"    {name}: {_short(old)} -> {_short(new_value)}")
     for change in changes:
         if change.note:
             talk.show(f"  note: {change.resource}: {change.note}", "dim")

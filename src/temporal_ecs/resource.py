@@ -92,9 +92,7 @@ class Resource:
 
     def spec(self) -> dict[str, Any]:
         """The declared fields, by name, as plain JSON values (Refs excepted)."""
-        return {
-            f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("name", "labels", "after")
-        }
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("name", "labels", "after")}
 
     def needs(self) -> frozenset[str]:
         """Names of the resources that this one refers to or comes after."""

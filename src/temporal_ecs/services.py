@@ -83,12 +83,8 @@ SERVICES: Mapping[str, Service] = {
             membership=6939,
             connections=3,
         ),
-        Service(
-            name="ui", title="temporal-ui", cpu=256, memory=512, count=1, role="temporal-ui-task", http=8080
-        ),
-        Service(
-            name="grafana", title="grafana", cpu=256, memory=512, count=1, role="grafana-task", http=3000
-        ),
+        Service(name="ui", title="temporal-ui", cpu=256, memory=512, count=1, role="temporal-ui-task", http=8080),
+        Service(name="grafana", title="grafana", cpu=256, memory=512, count=1, role="grafana-task", http=3000),
         Service(name="adot", title="adot", cpu=256, memory=512, count=1, role="adot-task"),
     )
 }

@@ -1,7 +1,7 @@
 """Refuse a wrong request before it leaves: the AWS service models, and the documented rules they lack.
 
-botocore itself checks types, required members and minima. Enums, patterns and maxima stand in its models and are
-ignored; ranges such as a health check's interval stand in no model at all. `check` applies the first kind,
+botocore itself checks types, required members and minima. Enums, patterns and maxima stand in its models and
+are ignored; ranges such as a health check's interval stand in no model at all. `check` applies the first kind,
 `strict_rules` holds the second, `hook` applies both to every client of a session.
 """
 
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.text}"
 
 
-class InvalidRequest(Exception):
+class InvalidRequest(Exception):  # noqa: N818  # the name that its readers look for
     """The request breaks AWS's rules; nothing was sent."""
 
     def __init__(self, service: str, operation: str, problems: list[Problem]) -> None:
@@ -78,7 +78,7 @@ def check(params: Any, shape: Shape) -> list[Problem]:
 
 def _walk(value: Any, shape: Any, path: str, found: list[Problem]) -> None:
     kind, limits = shape.type_name, shape.metadata
-    if kind == "structure" and isinstance(value, Mapping):
+    if kind == "structure" and isinstance(value, dict):
         if not getattr(shape, "is_document_type", False):
             _walk_members(value, shape, path, found)
     elif kind == "list" and isinstance(value, (list, tuple)):
@@ -86,7 +86,7 @@ def _walk(value: Any, shape: Any, path: str, found: list[Problem]) -> None:
         member = shape.member
         for index, item in enumerate(value):
             _walk(item, member, f"{path}[{index}]", found)
-    elif kind == "map" and isinstance(value, Mapping):
+    elif kind == "map" and isinstance(value, dict):
         _bounds(len(value), limits, path, "entries", found)
         for key, item in value.items():
             _walk(key, shape.key, f"{path}.{key}", found)
@@ -103,9 +103,8 @@ def _walk(value: Any, shape: Any, path: str, found: list[Problem]) -> None:
 def _walk_members(value: Mapping[str, Any], shape: Any, path: str, found: list[Problem]) -> None:
     members = shape.members
     prefix = f"{path}." if path else ""
-    for name in shape.required_members:
-        if value.get(name) is None:
-            found.append(Problem(prefix + name, "is required"))
+    absent = [name for name in shape.required_members if value.get(name) is None]
+    found.extend([Problem(prefix + name, "is required") for name in absent])
     for name, item in value.items():
         member = members.get(name)
         if member is None:
@@ -135,8 +134,8 @@ def _bounds(size: float, limits: Mapping[str, Any], path: str, unit: str, found:
 
 
 _JAVA_CLASSES = {
-    "L": r"\w", "N": r"\w", "Z": r"\s", "Zs": r"\s", "M": r"\u0300-\u036f", "P": r"!-/:-@\[-`{-~", "S": r"$+<=>^`|~",
-    "XDigit": "[0-9a-fA-F]", "Print": r"[\x20-\x7e]",
+    "L": r"\w", "N": r"\w", "Z": r"\s", "Zs": r"\s", "M": r"\u0300-\u036f", "P": r"!-/:-@\[-`{-~",
+    "S": r"$+<=>^`|~", "XDigit": "[0-9a-fA-F]", "Print": r"[\x20-\x7e]",
 }  # fmt: skip
 
 
@@ -144,8 +143,8 @@ _JAVA_CLASSES = {
 def _compile(pattern: str) -> re.Pattern[str] | None:
     r"""A model's pattern in Python's dialect, or None where it can't be said.
 
-    The models are written for Java. The rewriting only ever accepts more: \p{L} becomes \w, [\w-_] is legal there
-    and a bad range here, and a class of UTF-16 surrogates means any text.
+    The models are written for Java. The rewriting only ever accepts more: \p{L} becomes \w, [\w-_] is legal
+    there and a bad range here, and a class of UTF-16 surrogates means any text.
     """
     python = re.sub(r"\\p\{(\w+)\}", lambda match: _JAVA_CLASSES.get(match[1], "."), pattern)
     python = re.sub(r"(\\[wds])-(?!\])", r"\1\\-", python)

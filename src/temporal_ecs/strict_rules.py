@@ -1,11 +1,12 @@
 """Rules that AWS documents and its service models don't hold, as one table.
 
-A rule takes a request's parameters and yields what is wrong with them as (path, text). Rules about what else exists
-(is that subnet there?) don't belong here: only AWS, or the sandbox, can answer those.
+A rule takes a request's parameters and yields what is wrong with them as (path, text). Rules about what else
+exists (is that subnet there?) don't belong here: only AWS, or the sandbox, can answer those.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,27 +17,32 @@ Wrong = tuple[str, str]
 Rule = Callable[[Params], Iterable[Wrong]]
 
 
-def each(value: Any, path: str, where: str = "") -> Iterator[tuple[str, Any]]:
-    """The values at a path such as `containerDefinitions[].name`, each with where it stands. Absent ones are skipped."""
-    step, _, rest = path.partition(".")
-    name = step.removesuffix("[]")
-    item = value.get(name) if isinstance(value, Mapping) else None
-    if item is None:
-        return
-    here = f"{where}.{name}" if where else name
-    found = [(f"{here}[{i}]", element) for i, element in enumerate(item)] if step != name else [(here, item)]
-    for at, element in found:
-        if rest:
-            yield from each(element, rest, at)
-        else:
-            yield at, element
+@functools.cache
+def _steps(path: str) -> list[tuple[str, bool]]:
+    return [(step.removesuffix("[]"), step.endswith("[]")) for step in path.split(".")]
+
+
+def each(params: Params, path: str) -> list[tuple[str, Any]]:
+    """The values at a path such as `containerDefinitions[].name`, each with where it stands; absent ones not."""
+    found: list[tuple[str, Any]] = [("", params)]
+    for name, many in _steps(path):
+        deeper: list[tuple[str, Any]] = []
+        for at, value in found:
+            item = value.get(name) if isinstance(value, dict) else None
+            if item is None:
+                continue
+            here = f"{at}.{name}" if at else name
+            if many:
+                deeper.extend([(f"{here}[{index}]", element) for index, element in enumerate(item)])
+            else:
+                deeper.append((here, item))
+        found = deeper
+    return found
 
 
 def must(path: str, holds: Callable[[Any], bool], text: str) -> Rule:
     """Each value at the path fulfils a condition."""
-    return lambda params: [
-        (at, f"{text}, not {value!r:.60}") for at, value in each(params, path) if not holds(value)
-    ]
+    return lambda params: [(at, f"{text}, not {value!r:.60}") for at, value in each(params, path) if not holds(value)]
 
 
 def within(path: str, low: float, high: float) -> Rule:
@@ -79,18 +85,14 @@ def refers(path: str, target: str, what: str) -> Rule:
 
     def rule(params: Params) -> Iterator[Wrong]:
         known = {value for _, value in each(params, target)}
-        return (
-            (at, f"there is no {what} {value!r}") for at, value in each(params, path) if value not in known
-        )
+        return ((at, f"there is no {what} {value!r}") for at, value in each(params, path) if value not in known)
 
     return rule
 
 
 def not_both(first: str, second: str) -> Rule:
     """Two members that exclude each other."""
-    return lambda params: (
-        [(second, f"can't be given with {first}")] if params.get(first) and params.get(second) else []
-    )
+    return lambda params: [(second, f"can't be given with {first}")] if params.get(first) and params.get(second) else []
 
 
 def policy(path: str, limit: int = 0) -> Rule:
@@ -202,9 +204,7 @@ def _ports(path: str) -> Rule:
 
 
 _PERMISSIONS: list[Rule] = [
-    matches(
-        "IpPermissions[].IpProtocol", _PROTOCOL, "must be tcp, udp, icmp, icmpv6, -1 or a protocol number"
-    ),
+    matches("IpPermissions[].IpProtocol", _PROTOCOL, "must be tcp, udp, icmp, icmpv6, -1 or a protocol number"),
     _ports("IpPermissions[]"),
     *(
         matches(f"IpPermissions[].{peers}[].Description", _GROUP_TEXT + "{0,255}", _GROUP_TEXT_MEANING)
@@ -215,9 +215,7 @@ _TAGS: list[Rule] = [  # EC2 User Guide, tag restrictions
     rule
     for path in ("TagSpecifications[].Tags[]", "Tags[]")
     for rule in (
-        matches(
-            f"{path}.Key", r"(?s)(?!aws:).{1,128}", "must be 1 to 128 characters that don't start with aws:"
-        ),
+        matches(f"{path}.Key", r"(?s)(?!aws:).{1,128}", "must be 1 to 128 characters that don't start with aws:"),
         at_most(f"{path}.Value", 256, "characters"),
     )
 ]
@@ -241,6 +239,7 @@ def _parameter_size(params: Params) -> Iterator[Wrong]:
         yield "Value", f"has {size} bytes, more than {limit}"
 
 
+_HEALTH = "(EC2|ELB|EBS|VPC_LATTICE)"
 _RETENTION = (
     1,
     3,
@@ -293,7 +292,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
     ],
     ("ecs", "CreateCluster"): [matches("clusterName", _ECS_NAME, _ECS_NAME_TEXT)],
     ("ecs", "CreateCapacityProvider"): [
-        matches("name", f"(?!(?i:aws|ecs|fargate)){_ECS_NAME}", _ECS_NAME_TEXT + ", and not start with aws, ecs, fargate"),
+        matches("name", rf"(?!(?i:aws|ecs|fargate)){_ECS_NAME}", f"{_ECS_NAME_TEXT}, not start with aws, ecs, fargate"),
     ],
     ("ecs", "CreateService"): [
         matches("serviceName", _ECS_NAME, _ECS_NAME_TEXT),
@@ -313,7 +312,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
     ("ecs", "DescribeClusters"): [at_most("clusters", 100, "clusters")],
     ("ecs", "DeleteTaskDefinitions"): [at_most("taskDefinitions", 10, "definitions")],
     ("ec2", "CreateSecurityGroup"): [
-        matches("GroupName", f"(?!sg-)(?!default$){_GROUP_TEXT}{{1,255}}", _GROUP_TEXT_MEANING + ", not default or sg-…"),
+        matches("GroupName", f"(?!sg-)(?!default$){_GROUP_TEXT}{{1,255}}", f"{_GROUP_TEXT_MEANING}, not sg-…"),
         matches("Description", _GROUP_TEXT + "{1,255}", _GROUP_TEXT_MEANING),
     ],
     **{
@@ -336,7 +335,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
     **{
         ("autoscaling", operation): [
             _capacity,
-            matches("HealthCheckType", "(EC2|ELB|EBS|VPC_LATTICE)(,(EC2|ELB|EBS|VPC_LATTICE))*", "must name known health checks"),
+            matches("HealthCheckType", f"{_HEALTH}(,{_HEALTH})*", "must name known health checks"),
         ]
         for operation in ("CreateAutoScalingGroup", "UpdateAutoScalingGroup")
     },

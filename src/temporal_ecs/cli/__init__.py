@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from .. import __version__
-from ..errors import FAILED, INTERRUPTED, TERMINATED, TecsError
+from temporal_ecs import __version__
+from temporal_ecs.errors import FAILED, INTERRUPTED, TERMINATED, TecsError
+
 from .app import App, GlobalOptions
 
 COMMANDS = {  # name: (module of this package, one line for --help), so that help imports nothing else
@@ -70,13 +71,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.Abort:
-        click.echo("Aborted: nothing was changed.", err=True)
-        code = FAILED
-    except Terminated:
-        code = TERMINATED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except click.Abort as abort:  # click's own clothing for Ctrl-C, and for a question answered with no
+        code = _interrupted(abort)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
@@ -86,6 +82,15 @@ def main() -> None:
     sys.stderr.flush()
     # Threads that still wait for an answer of AWS must not hold back an operator who pressed Ctrl-C twice.
     os._exit(code if isinstance(code, int) else 0) if code in (INTERRUPTED, TERMINATED) else sys.exit(code or 0)
+
+
+def _interrupted(abort: click.Abort) -> int:
+    if isinstance(abort.__cause__, Terminated):
+        return TERMINATED
+    if isinstance(abort.__cause__, KeyboardInterrupt):
+        return INTERRUPTED
+    click.echo("Nothing was changed.", err=True)
+    return FAILED
 
 
 def _complain(app: App, error: Exception) -> int:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import ConfigError, TecsError
+from temporal_ecs.errors import ConfigError, TecsError
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
-    from ..engine import Change, Engine, Result
-    from ..report import Talk
-    from ..stack import Stack
-    from ..state import State
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
+    from temporal_ecs.engine import Engine, Result
+    from temporal_ecs.report import Talk
+    from temporal_ecs.sandbox.process import Sandbox
+    from temporal_ecs.stack import Stack
+    from temporal_ecs.state import State
 
-DEFAULT_REGION = "eu-west-1"
+SANDBOX_KEYS = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
 
 
 class App:
@@ -42,13 +43,13 @@ class App:
 
     @cached_property
     def talk(self) -> Talk:
-        from ..report import Talk
+        from temporal_ecs.report import Talk
 
         return Talk(self.output)
 
     @cached_property
     def config(self) -> Config:
-        from ..config import load
+        from temporal_ecs.config import load
 
         path = self.config_file
         if path is None and Path("tecs.toml").exists():
@@ -60,25 +61,25 @@ class App:
     def _profile_region(self) -> str | None:
         if self.sandbox:
             return None
-        from ..aws import profile_region
+        from temporal_ecs.aws import profile_region
 
         return profile_region(self.profile)
 
     @cached_property
     def stack(self) -> Stack:
-        from ..stack import load
+        from temporal_ecs.stack import load
 
         return load(self.config)
 
     @cached_property
     def aws(self) -> Aws:
-        from ..aws import Aws
+        from temporal_ecs.aws import Aws
 
         endpoint, credentials = None, None
         if self.sandbox:
-            from ..sandbox.process import connect
-
-            endpoint, credentials = connect(self.sandbox_folder)
+            endpoint, credentials = self.running_sandbox().endpoint, SANDBOX_KEYS
+            for variable in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):  # botocore looks it up even when given keys
+                os.environ.pop(variable, None)
         return Aws(
             self.config.project,
             self.config.region,
@@ -90,6 +91,15 @@ class App:
             api_log=self.api_log,
             unknown_enum=lambda text: self.talk.say(f"warning: {text}", "yellow"),
         )
+
+    def running_sandbox(self) -> Sandbox:
+        """The sandbox of this folder; TecsError when none answers."""
+        from temporal_ecs.sandbox.process import find
+
+        found = find(self.sandbox_folder)
+        if found is None:
+            raise TecsError("no sandbox is running here", "Nothing was called. Start one: tecs sandbox start")
+        return found
 
     @property
     def sandbox_folder(self) -> Path:
@@ -104,18 +114,16 @@ class App:
 
     @cached_property
     def state(self) -> State:
-        from ..state import State
+        from temporal_ecs.state import State
 
-        return State(
-            self.state_path, project=self.config.project, account=self.aws.account, region=self.config.region
-        )
+        return State(self.state_path, project=self.config.project, account=self.aws.account, region=self.config.region)
 
     @cached_property
     def engine(self) -> Engine:
         return self.engine_with()
 
     def engine_with(self, **options: Any) -> Engine:
-        from ..engine import Engine
+        from temporal_ecs.engine import Engine
 
         poll = 0.2 if self.sandbox else 1.0
         return Engine(self.stack, self.state, self.aws, poll=poll, **options)
@@ -150,8 +158,8 @@ class App:
     @contextmanager
     def changing(self, operation: str) -> Iterator[Callable[[], None]]:
         """Hold the state file; yields what takes the operators' lock, which is dropped at the end."""
-        from ..lock import OperatorLock
-        from ..state import locked
+        from temporal_ecs.lock import OperatorLock
+        from temporal_ecs.state import locked
 
         with locked(self.state_path, operation) as left_behind:
             if left_behind is not None:
@@ -164,7 +172,7 @@ class App:
 
     def conclude(self, result: Result, *, next_step: str = "") -> None:
         """Show how a walk ended, and leave with its exit status."""
-        from ..report import result_data, show_result
+        from temporal_ecs.report import result_data, show_result
 
         errors = {name: _words(error) for name, error in result.errors.items()}
         if self.talk.json:
@@ -198,7 +206,7 @@ def explained(error: BaseException) -> TecsError | None:
     """An AWS error in the operator's words, without loading boto3 where it was never loaded."""
     if "botocore" not in sys.modules:
         return None
-    from ..aws import explain
+    from temporal_ecs.aws import explain
 
     return explain(error)
 
@@ -238,7 +246,14 @@ def _options(*, hidden: bool) -> list[click.Option]:
         )
 
     return [
-        option("-c", "--config", to="config_file", env="TECS_CONFIG", type=FILE, help="Settings; default ./tecs.toml."),
+        option(
+            "-c",
+            "--config",
+            to="config_file",
+            env="TECS_CONFIG",
+            type=FILE,
+            help="Settings; default ./tecs.toml.",
+        ),
         option("--project", to="project", env="TECS_PROJECT", help="Names everything; default temporal-dev."),
         option("--region", to="region", env=["AWS_REGION", "AWS_DEFAULT_REGION"], help="AWS region."),
         option("--profile", to="profile", env="AWS_PROFILE", help="AWS profile."),
@@ -252,7 +267,13 @@ def _options(*, hidden: bool) -> list[click.Option]:
             type=click.Choice(["auto", "rich", "plain", "json"]),
             help="auto: rich on a terminal, plain elsewhere.",
         ),
-        option("--api-log", to="api_log", env="TECS_API_LOG", type=FILE, help="One JSON line for each AWS request."),
+        option(
+            "--api-log",
+            to="api_log",
+            env="TECS_API_LOG",
+            type=FILE,
+            help="One JSON line for each AWS request.",
+        ),
         option("--debug", to="debug", env="TECS_DEBUG", is_flag=True, help="Show tracebacks."),
     ]
 
@@ -273,8 +294,3 @@ class Command(GlobalOptions):
 
 class Group(GlobalOptions, click.Group):
     command_class = Command
-
-
-def environment_hint() -> str:
-    """Which AWS the environment points at, where it is not the real one."""
-    return os.environ.get("AWS_ENDPOINT_URL", "")

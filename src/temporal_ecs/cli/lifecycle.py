@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..errors import CHANGES, ConfigError, TecsError
+from temporal_ecs.errors import CHANGES, ConfigError, TecsError
+
 from .app import App, Command, complete_names
 
 names_argument = click.argument("names", nargs=-1, shell_complete=complete_names)
@@ -19,7 +20,7 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.pass_obj
 def init(app: App, *, force: bool) -> None:
     """Write a commented tecs.toml."""
-    from ..config import example
+    from temporal_ecs.config import example
 
     path = app.config_file or Path("tecs.toml")
     if path.exists() and not force:
@@ -33,7 +34,7 @@ def init(app: App, *, force: bool) -> None:
 
 
 def _chosen(app: App, words: tuple[str, ...]) -> list[str] | None:
-    from ..stack import expand
+    from temporal_ecs.stack import expand
 
     return expand(words, app.stack.groups(), app.stack) if words else None
 
@@ -44,14 +45,14 @@ def _chosen(app: App, words: tuple[str, ...]) -> list[str] | None:
 @click.pass_obj
 def plan(app: App, names: tuple[str, ...], *, check: bool) -> None:
     """Show what would change, by field; reads only."""
-    from ..report import plan_data, show_plan
+    from temporal_ecs.report import plan_data, show_plan
 
     chosen = _chosen(app, names)
     changes = app.engine.plan(chosen)
     if app.talk.json:
         app.talk.data(plan_data(changes))
     else:
-        show_plan(app.talk, changes)
+        show_plan(app.talk, changes, app.stack.groups())
     if check and any(change.action != "same" for change in changes):
         raise click.exceptions.Exit(CHANGES)
 
@@ -59,7 +60,11 @@ def plan(app: App, names: tuple[str, ...], *, check: bool) -> None:
 @click.command(cls=Command)
 @names_argument
 @click.option(
-    "--adopt", multiple=True, metavar="NAME", shell_complete=complete_names, help="Take over what exists under this name."
+    "--adopt",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_names,
+    help="Take over what exists under this name.",
 )
 @yes_option
 @click.pass_obj
@@ -68,8 +73,8 @@ def provision(app: App, names: tuple[str, ...], adopt: tuple[str, ...], *, yes: 
 
     Idempotent: what is as declared stays untouched. Can be cut at any moment and run again.
     """
-    from ..report import show_plan
-    from ..stack import expand
+    from temporal_ecs.report import show_plan
+    from temporal_ecs.stack import expand
 
     chosen = _chosen(app, names)
     adopted = expand(adopt, {}, app.stack)
@@ -78,10 +83,10 @@ def provision(app: App, names: tuple[str, ...], adopt: tuple[str, ...], *, yes: 
         changes = app.engine_with(adopt=adopted).plan(chosen)
         if any(change.action not in ("same", "delete") for change in changes):
             if not app.talk.json:
-                show_plan(app.talk, changes)
+                show_plan(app.talk, changes, app.stack.groups())
             app.confirm("Go on?", yes=False)
     with app.changing("provision") as take_lock:
-        from ..engine import closure
+        from temporal_ecs.engine import closure
 
         total = len(closure(chosen or app.stack, app.stack.needs))
         with app.talk.progress(total) as emit:
@@ -102,8 +107,8 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
     What holds data stays, with everything that it stands in, unless --with-data. Ends by proving that nothing
     else is left.
     """
-    from ..removal import groups_of, left_behind, staying
-    from ..stack import expand
+    from temporal_ecs.removal import groups_of, left_behind, staying
+    from temporal_ecs.stack import expand
 
     chosen = expand(names, groups_of(app.stack, app.state), [*app.stack, *app.state.names()]) if names else None
     doomed = app.engine.doomed(chosen, with_data=with_data)
@@ -126,7 +131,9 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
             app.talk.say(f"  {line}")
         app.talk.say("`tecs state rebuild` finds what tecs made; then run this again.")
     elif result.ok and chosen is None:
-        app.talk.say("proven by tag and by listing: nothing else of this project is left")
+        app.talk.say(
+            "proven by tag and by listing: nothing of this project is left" + (", beyond what stays" if stays else "")
+        )
     app.conclude(result)
     if found:
         raise click.exceptions.Exit(1)
@@ -136,7 +143,7 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
 @click.pass_obj
 def status(app: App) -> None:
     """Show resources, from the state file, and services, from ECS. Drift is `plan`'s."""
-    from ..ops.status import service_rows
+    from temporal_ecs.ops.status import service_rows
 
     records = {name: app.state.get(name) for name in app.state.names()}
     services = service_rows(app.aws, app.config.project) if records.get("cluster", {}).get("id") else []
@@ -160,7 +167,7 @@ def status(app: App) -> None:
 
 
 def _show_resources(app: App, records: dict[str, Any]) -> None:
-    from ..removal import groups_of
+    from temporal_ecs.removal import groups_of
 
     if not records:
         app.talk.show("nothing is recorded; `tecs provision` makes the stack, `tecs state rebuild` finds one")
@@ -182,7 +189,7 @@ def output(app: App, name: str | None) -> None:
     """Print ids, endpoints and ready-to-run commands, or the one called NAME."""
     from difflib import get_close_matches
 
-    from ..outputs import outputs
+    from temporal_ecs.outputs import outputs
 
     known = outputs(app.config, app.state)
     if name is None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
+from temporal_ecs.errors import ConfigError
+
 from .app import App, Group
 
 
@@ -46,7 +47,7 @@ def show(app: App, name: str) -> None:
 @click.pass_obj
 def rebuild(app: App, *, yes: bool) -> None:
     """Read the state back from AWS, by tags and names. Creates and changes nothing there."""
-    from ..state import set_aside
+    from temporal_ecs.state import set_aside
 
     app.talk.say(app.where())
     app.confirm(f"Rebuild {app.state_path} from AWS?", yes=yes)
@@ -82,7 +83,7 @@ def forget(app: App, name: str, *, yes: bool) -> None:
 @click.pass_obj
 def unlock(app: App, *, yes: bool) -> None:
     """Remove the operators' lock after showing who holds it."""
-    from ..lock import OperatorLock
+    from temporal_ecs.lock import OperatorLock
 
     lock = OperatorLock(app.aws, "state unlock")
     holder = lock.holder()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..services import SERVICES
+from temporal_ecs.services import SERVICES
 
 if TYPE_CHECKING:
-    from ..aws import Aws
+    from temporal_ecs.aws import Aws
 
 
 class ServiceRow(NamedTuple):
@@ -33,7 +33,7 @@ def service_rows(aws: Aws, project: str) -> list[ServiceRow]:
         if row is None:
             rows.append(ServiceRow(name, "MISSING", 0, 0, 0, "", ""))
             continue
-        primary = next((d for d in row.get("deployments", ()) if d["status"] == "PRIMARY"), {})
+        primary: dict[str, Any] = next((d for d in row.get("deployments", ()) if d["status"] == "PRIMARY"), {})
         event = row["events"][0]["message"] if row.get("events") else ""
         counts = row["desiredCount"], row["runningCount"], row["pendingCount"]
         rows.append(ServiceRow(name, row["status"], *counts, primary.get("rolloutState", ""), event))

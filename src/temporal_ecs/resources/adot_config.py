@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..resource import Live, Ref, Resource
-from ..services import METRICS, TEMPORAL
+from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.services import METRICS, TEMPORAL
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)

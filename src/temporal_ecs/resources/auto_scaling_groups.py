@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,11 @@ class AutoScalingGroup(Resource):
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         rows = aws.rows(
-            self, "autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", AutoScalingGroupNames=[self.asg_name]
+            self,
+            "autoscaling",
+            "describe_auto_scaling_groups",
+            "AutoScalingGroups",
+            AutoScalingGroupNames=[self.asg_name],
         )
         for row in rows:
             template = row.get("LaunchTemplate", {})
@@ -67,12 +71,16 @@ class AutoScalingGroup(Resource):
         return None
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002
-        aws.autoscaling.create_auto_scaling_group(DesiredCapacity=self.desired, Tags=self._tags(aws), **self._settings())
+        aws.autoscaling.create_auto_scaling_group(
+            DesiredCapacity=self.desired, Tags=self._tags(aws), **self._settings()
+        )
         return self.asg_name
 
     def update(self, aws: Aws, live: Live, changed: set[str]) -> None:  # noqa: ARG002
         if "propagated" in changed:
-            tags = [tag | {"ResourceId": self.asg_name, "ResourceType": "auto-scaling-group"} for tag in self._tags(aws)]
+            tags = [
+                tag | {"ResourceId": self.asg_name, "ResourceType": "auto-scaling-group"} for tag in self._tags(aws)
+            ]
             aws.autoscaling.create_or_update_tags(Tags=tags)
         if changed - {"propagated"}:
             aws.autoscaling.update_auto_scaling_group(**self._settings())
@@ -86,7 +94,9 @@ class AutoScalingGroup(Resource):
             DesiredCapacity=0,
             NewInstancesProtectedFromScaleIn=False,
         )
-        described = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[live["id"]])["AutoScalingGroups"]
+        described = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[live["id"]])[
+            "AutoScalingGroups"
+        ]
         protected = [i["InstanceId"] for g in described for i in g["Instances"] if i["ProtectedFromScaleIn"]]
         for start in range(0, len(protected), 50):  # the API's batch
             aws.autoscaling.set_instance_protection(

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,11 @@ class CapacityProvider(Resource):
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         """ACTIVE ones; ECS goes on describing deleted ones as INACTIVE."""
         found = aws.answer(
-            self, "ecs", "describe_capacity_providers", capacityProviders=[self.provider_name], include=["TAGS"]
+            self,
+            "ecs",
+            "describe_capacity_providers",
+            capacityProviders=[self.provider_name],
+            include=["TAGS"],
         )
         for row in found["capacityProviders"]:
             if row["status"] == "ACTIVE":

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource
-from ..services import METRICS, SERVICES, TEMPORAL, Service, surge
+from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.services import METRICS, SERVICES, TEMPORAL, Service, surge
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 ONE_AT_A_TIME = "one task at a time"
 
@@ -74,7 +74,9 @@ class EcsService(Resource):
 
     def _live(self, row: dict[str, Any]) -> Live:
         network = row["networkConfiguration"]["awsvpcConfiguration"]
-        placement = [{"type": each["type"], "field": each.get("field", "")} for each in row.get("placementStrategy", ())]
+        placement = [
+            {"type": each["type"], "field": each.get("field", "")} for each in row.get("placementStrategy", ())
+        ]
         same_placement = [_folded(each) for each in placement] == [_folded(each) for each in self.placement]
         revision, running = row["taskDefinition"], row["desiredCount"] > 0 or row["runningCount"] > 0
         behind = running and revision != self.task_definition
@@ -97,7 +99,7 @@ class EcsService(Resource):
         }
         if behind:
             live["note"] = f"runs {revision.rpartition('/')[2]}; `tecs deploy` brings the newest"
-        primary = next((d for d in row.get("deployments", ()) if d["status"] == "PRIMARY"), {})
+        primary: dict[str, Any] = next((d for d in row.get("deployments", ()) if d["status"] == "PRIMARY"), {})
         live["service_connect"] = _without_empty(primary.get("serviceConnectConfiguration", {}))
         return live
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import TecsError
-from ..resource import Live, Resource
+from temporal_ecs.errors import TecsError
+from temporal_ecs.resource import Live, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,9 @@ class GrafanaSecret(Resource):
     absent = frozenset({"ResourceNotFoundException"})
     exists = frozenset({"ResourceExistsException"})
     # After a forced deletion the name stays taken for a few seconds.
-    not_yet = frozenset({"InvalidRequestException: scheduled for deletion", "InvalidRequestException: is being deleted"})
+    not_yet = frozenset(
+        {"InvalidRequestException: scheduled for deletion", "InvalidRequestException: is being deleted"}
+    )
     mutable = frozenset({"scheduled_for_deletion"})
     holds_data = "Grafana's administrator password"
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,7 @@ class InternetGateway(Resource):
     timeout = 1200
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
-        row = aws.ec2_row(
-            self, id, "describe_internet_gateways", "InternetGateways", "InternetGatewayId"
-        )
+        row = aws.ec2_row(self, id, "describe_internet_gateways", "InternetGateways", "InternetGatewayId")
         if row is None:
             return None
         attached = [attachment["VpcId"] for attachment in row["Attachments"]]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource, plain
+from temporal_ecs.resource import Live, Ref, Resource, plain
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,16 @@ class LaunchTemplate(Resource):
     absent = frozenset({"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException"})
     exists = frozenset({"InvalidLaunchTemplateName.AlreadyExistsException"})
     renewed = frozenset(
-        {"image", "instance_type", "instance_profile", "security_groups", "volume_gib", "cluster", "agent", "instance_tags"}
+        {
+            "image",
+            "instance_type",
+            "instance_profile",
+            "security_groups",
+            "volume_gib",
+            "cluster",
+            "agent",
+            "instance_tags",
+        }
     )
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
@@ -85,7 +93,12 @@ class LaunchTemplate(Resource):
     def _data(self) -> dict[str, Any]:
         agent = {"ECS_CLUSTER": self.cluster, **self.agent}
         script = "#!/bin/bash\ncat >> /etc/ecs/ecs.config <<'END'\n" + "".join(f"{k}={v}\n" for k, v in agent.items())
-        disk = {"VolumeType": "gp3", "VolumeSize": self.volume_gib, "Encrypted": True, "DeleteOnTermination": True}
+        disk = {
+            "VolumeType": "gp3",
+            "VolumeSize": self.volume_gib,
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+        }
         interface = {
             "DeviceIndex": 0,
             "AssociatePublicIpAddress": False,

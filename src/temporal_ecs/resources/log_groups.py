@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..resource import Live, Resource
-from ..services import SERVICES
+from temporal_ecs.resource import Live, Resource
+from temporal_ecs.services import SERVICES
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,12 @@ class LogGroup(Resource):
 def declare(config: Config) -> Iterator[Resource]:
     labels = {service.title: {"Service": service.name} for service in SERVICES.values()}
     labels["opensearch-setup"] = {"Service": "opensearch-setup"}
-    for title in ("ecs-exec", *(service.title for service in SERVICES.values()), "benchmark", "opensearch-setup"):
+    for title in (
+        "ecs-exec",
+        *(service.title for service in SERVICES.values()),
+        "benchmark",
+        "opensearch-setup",
+    ):
         yield LogGroup(
             name=f"{title}-logs",
             path=f"/ecs/{config.project}/{title}",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,15 @@ class OpenSearchDomain(Resource):
         }
     )
     mutable = frozenset(
-        {"instance_type", "instance_count", "volume", "security_groups", "access", "endpoint_options", "advanced_options"}
+        {
+            "instance_type",
+            "instance_count",
+            "volume",
+            "security_groups",
+            "access",
+            "endpoint_options",
+            "advanced_options",
+        }
     )
     timeout = 5400
     typical = (900, 2700)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource
-from ..services import IMAGE_REPOSITORIES
+from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.services import IMAGE_REPOSITORIES
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,4 @@ UNTAGGED = {
 def declare(config: Config) -> Iterator[Resource]:
     if config.images.create_repositories:
         for name in IMAGE_REPOSITORIES:
-            yield RepositoryLifecycle(
-                name=f"{name}-lifecycle", repository=Ref(f"{name}-repository"), rules=(UNTAGGED,)
-            )
+            yield RepositoryLifecycle(name=f"{name}-lifecycle", repository=Ref(f"{name}-repository"), rules=(UNTAGGED,))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 Statement = dict[str, Any]
 
@@ -73,9 +72,7 @@ EXEC = (
     allow("ExecChannel", "ssmmessages:CreateControlChannel CreateDataChannel OpenControlChannel OpenDataChannel"),
     allow("ExecLog", "logs:CreateLogStream DescribeLogGroups DescribeLogStreams PutLogEvents"),
 )
-REMOTE_WRITE = allow(
-    "MetricsWrite", "aps:RemoteWrite GetSeries GetLabels GetMetricMetadata", Ref("prometheus", "arn")
-)
+REMOTE_WRITE = allow("MetricsWrite", "aps:RemoteWrite GetSeries GetLabels GetMetricMetadata", Ref("prometheus", "arn"))
 
 
 def declare(config: Config) -> Iterator[Resource]:
@@ -96,7 +93,11 @@ def declare(config: Config) -> Iterator[Resource]:
         ),
         "grafana-task": (
             *EXEC,
-            allow("MetricsRead", "aps:QueryMetrics GetSeries GetLabels GetMetricMetadata", Ref("prometheus", "arn")),
+            allow(
+                "MetricsRead",
+                "aps:QueryMetrics GetSeries GetLabels GetMetricMetadata",
+                Ref("prometheus", "arn"),
+            ),
             allow(
                 "CloudWatchRead",
                 "cloudwatch:DescribeAlarmsForMetric DescribeAlarmHistory DescribeAlarms ListMetrics GetMetricData "

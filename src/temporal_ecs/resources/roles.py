@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 HOSTS, TASKS = "ec2.amazonaws.com", "ecs-tasks.amazonaws.com"
 
 ROLES = {
-    "ecs-instance": (HOSTS, ("service-role/AmazonEC2ContainerServiceforEC2Role", "AmazonSSMManagedInstanceCore")),
+    "ecs-instance": (
+        HOSTS,
+        ("service-role/AmazonEC2ContainerServiceforEC2Role", "AmazonSSMManagedInstanceCore"),
+    ),
     "ecs-execution": (TASKS, ("service-role/AmazonECSTaskExecutionRolePolicy",)),
     "temporal-task": (TASKS, ()),
     "grafana-task": (TASKS, ()),

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,11 @@ class RouteTableAssociation(Resource):
         for table in aws.rows(self, "ec2", "describe_route_tables", "RouteTables", Filters=filters):
             for row in table["Associations"]:
                 if row.get("SubnetId") == self.subnet:
-                    return {"id": row["RouteTableAssociationId"], "subnet": self.subnet, "table": table["RouteTableId"]}
+                    return {
+                        "id": row["RouteTableAssociationId"],
+                        "subnet": self.subnet,
+                        "table": table["RouteTableId"],
+                    }
         return None
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..resource import Live, Ref, Resource, plain
-from ..services import FRONTEND_GRPC, METRICS, SERVICES, TEMPORAL
+from temporal_ecs.resource import Live, Ref, Resource, plain
+from temporal_ecs.services import FRONTEND_GRPC, METRICS, SERVICES, TEMPORAL
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 ANYWHERE = "0.0.0.0/0"
 Rule = dict[str, Any]
@@ -109,7 +109,11 @@ class SecurityGroupRules(Resource):
             for row in page["SecurityGroupRules"]:
                 rule = _rule(row)
                 if _key(rule) not in wanted:
-                    revoke = aws.ec2.revoke_security_group_egress if row["IsEgress"] else aws.ec2.revoke_security_group_ingress
+                    revoke = (
+                        aws.ec2.revoke_security_group_egress
+                        if row["IsEgress"]
+                        else aws.ec2.revoke_security_group_ingress
+                    )
                     revoke(GroupId=self.security_group, SecurityGroupRuleIds=[row["SecurityGroupRuleId"]])
                 elif rule["description"] != wanted[_key(rule)]["description"]:
                     change = {

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..resource import Live, Resource
+from temporal_ecs.resource import Live, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,12 @@ class ServiceLinkedRole(Resource):
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         for row in aws.roles(self):
             if row["RoleName"] == self.role_name:
-                return {"id": self.role_name, "role_name": self.role_name, "service": self.service, "arn": row["Arn"]}
+                return {
+                    "id": self.role_name,
+                    "role_name": self.role_name,
+                    "service": self.service,
+                    "arn": row["Arn"],
+                }
         return None
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002

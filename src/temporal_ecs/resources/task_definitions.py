@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import ENVIRONMENT, Live, Ref, Resource
-from ..services import FRONTEND_GRPC, METRICS, SERVICES, Service, connection_limits
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.services import FRONTEND_GRPC, METRICS, SERVICES, Service, connection_limits
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 Container = dict[str, Any]
 
@@ -152,7 +152,13 @@ def _port(number: int, name: str, protocol: str | None = None) -> dict[str, Any]
 
 def _shell_check(command: str, start: int) -> dict[str, Any]:
     command = f"{command} || exit 1"
-    return {"command": ["CMD-SHELL", command], "interval": 30, "timeout": 5, "retries": 3, "startPeriod": start}
+    return {
+        "command": ["CMD-SHELL", command],
+        "interval": 30,
+        "timeout": 5,
+        "retries": 3,
+        "startPeriod": start,
+    }
 
 
 def _health(service: Service) -> dict[str, Any]:
@@ -306,9 +312,7 @@ echo "visibility index is set up"
 
 
 def declare(config: Config) -> Iterator[Resource]:
-    made = {
-        service.title: _temporal(config, service) for service in SERVICES.values() if service.temporal
-    } | {
+    made = {service.title: _temporal(config, service) for service in SERVICES.values() if service.temporal} | {
         "temporal-ui": _ui(config, SERVICES["ui"]),
         "grafana": _grafana(config, SERVICES["grafana"]),
         "adot": _adot(config, SERVICES["adot"]),
@@ -345,7 +349,15 @@ def declare(config: Config) -> Iterator[Resource]:
             images.benchmark,
             "temporal-benchmark",
         ),
-        ("opensearch-setup", "FARGATE", 256, 512, _opensearch_setup(config), images.admin_tools, "temporal-dsql-admin-tools"),
+        (
+            "opensearch-setup",
+            "FARGATE",
+            256,
+            512,
+            _opensearch_setup(config),
+            images.admin_tools,
+            "temporal-dsql-admin-tools",
+        ),
     ):
         yield TaskDefinition(
             name=f"{title}-task",

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 INTERFACE = (
     "ecr.api",
@@ -22,7 +22,11 @@ INTERFACE = (
     "secretsmanager",
     "aps-workspaces",
 )
-TRANSITION = {"pending": "being created", "pendingacceptance": "waiting for acceptance", "deleting": "being deleted"}
+TRANSITION = {
+    "pending": "being created",
+    "pendingacceptance": "waiting for acceptance",
+    "deleting": "being deleted",
+}
 FAILED = {"failed", "rejected", "expired"}
 
 
@@ -76,7 +80,11 @@ class VpcEndpoint(Resource):
 
     def update(self, aws: Aws, live: Live, changed: set[str]) -> None:
         request: dict[str, Any] = {"VpcEndpointId": live["id"]}
-        for field, noun in (("subnets", "Subnet"), ("security_groups", "SecurityGroup"), ("route_tables", "RouteTable")):
+        for field, noun in (
+            ("subnets", "Subnet"),
+            ("security_groups", "SecurityGroup"),
+            ("route_tables", "RouteTable"),
+        ):
             wanted, now = set(getattr(self, field)), set(live[field])
             if field in changed and wanted - now:
                 request[f"Add{noun}Ids"] = sorted(wanted - now)

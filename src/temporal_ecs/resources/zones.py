@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import TecsError
-from ..resource import Live, Resource
+from temporal_ecs.errors import TecsError
+from temporal_ecs.resource import Live, Resource
 
 if TYPE_CHECKING:
-    from ..aws import Aws
-    from ..config import Config
+    from temporal_ecs.aws import Aws
+    from temporal_ecs.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,12 @@ class AvailabilityZones(Resource):
         if id is None:
             filters = [{"Name": "tag:tecs:project", "Values": [aws.project]}]
             rows = aws.rows(self, "ec2", "describe_subnets", "Subnets", Filters=filters)
-            placed = {tag["Value"]: row["AvailabilityZone"] for row in rows for tag in row["Tags"] if tag["Key"] == "tecs:name"}
+            placed = {
+                tag["Value"]: row["AvailabilityZone"]
+                for row in rows
+                for tag in row["Tags"]
+                if tag["Key"] == "tecs:name"
+            }
             names = [placed.get(f"private-{index}", "") for index in range(self.count)]
         else:
             names = id.split(",")
@@ -39,7 +44,10 @@ class AvailabilityZones(Resource):
         return {"id": ",".join(names), "count": len(names)} | {f"zone-{i}": name for i, name in enumerate(names)}
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002
-        filters = [{"Name": "state", "Values": ["available"]}, {"Name": "zone-type", "Values": ["availability-zone"]}]
+        filters = [
+            {"Name": "state", "Values": ["available"]},
+            {"Name": "zone-type", "Values": ["availability-zone"]},
+        ]
         rows = aws.ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]
         names = sorted(row["ZoneName"] for row in rows)[: self.count]
         if len(names) < self.count:

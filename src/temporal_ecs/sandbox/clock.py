@@ -39,8 +39,8 @@ Action = Callable[[], None]
 class Clock:
     """Time in the sandbox: AWS's seconds divided by `speed`; infinite speed means that nothing takes time.
 
-    Work that AWS does later is queued with `after` and done by `catch_up`, which runs before each request. So there
-    is no thread of its own, and two runs with the same requests and the same time do the same.
+    Work that AWS does later is queued with `after` and done by `catch_up`, which runs before each request. So
+    there is no thread of its own, and two runs with the same requests and the same time do the same.
     """
 
     def __init__(self, speed: float = math.inf, now: Callable[[], float] = time.monotonic) -> None:

@@ -1,13 +1,15 @@
 """The front door: one WSGI application that every AWS request goes through.
 
-A request is routed by its signature and parsed by its service model, the credentials are looked at, the parameters
-are checked strictly, and then the operation is done: by one of ours, else by moto. All under one lock, because moto
-has none and the hooks promise to see one request at a time.
+A request is routed by its signature and parsed by its service model, the credentials are looked at, the
+parameters are checked strictly, and then the operation is done: by one of ours, else by moto. All under one lock,
+because moto has none and the hooks promise to see one request at a time.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterable
@@ -67,10 +69,18 @@ class Front:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
-        status, headers, answer = self._answer(environ)
+        if environ["PATH_INFO"] == "/_sandbox":
+            status, headers, answer = self._identity()
+        else:
+            status, headers, answer = self._answer(environ)
         headers["Content-Length"] = str(len(answer))
         start_response(f"{status} {HTTPStatus(status).phrase}", list(headers.items()))
         return [answer]
+
+    def _identity(self) -> wire.Answer:
+        """Which process this is: nobody stops another one by mistake."""
+        text = json.dumps({"pid": os.getpid(), "calls": len(self.calls)})
+        return 200, {"Content-Type": "application/json"}, text.encode()
 
     def _answer(self, environ: dict[str, Any]) -> wire.Answer:
         signature = _SIGNATURE.search(environ.get("HTTP_AUTHORIZATION", ""))
@@ -91,13 +101,9 @@ class Front:
             return wire.error(protocol, fault)
         with WORLD.lock:
             environ["wsgi.input"].seek(0)
-            return self._act(
-                environ, Request(service, str(model.name), params, region, http), model, protocol
-            )
+            return self._act(environ, Request(service, str(model.name), params, region, http), model, protocol)
 
-    def _act(
-        self, environ: dict[str, Any], request: Request, model: OperationModel, protocol: str
-    ) -> wire.Answer:
+    def _act(self, environ: dict[str, Any], request: Request, model: OperationModel, protocol: str) -> wire.Answer:
         WORLD.clock.catch_up()
         call = Call(len(self.calls) + 1, request.service, request.operation, request.params)
         self.calls.append(call)
@@ -107,18 +113,7 @@ class Front:
         except Fault as fault:
             return wire.error(protocol, fault)
         try:
-            if handler := OPERATIONS.get((request.service, request.operation)):
-                if request.service == "ec2" and request.params.get("DryRun"):
-                    raise Fault(
-                        "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
-                    )
-                answer = wire.answer(model, protocol, handler(request))
-            elif request.service in OWN_SERVICES or request.service.replace("-", "") not in _MOTO_SERVICES:
-                raise Fault(
-                    "NotImplemented", f"not in the sandbox: {request.service} {request.operation}", 501
-                )
-            else:
-                answer = self._ask_moto(environ, protocol)
+            answer = self._perform(environ, request, model, protocol)
         except Fault as fault:
             answer = wire.error(protocol, fault)
         except ServiceException as refusal:
@@ -131,6 +126,16 @@ class Front:
         if self.after:
             self.after(call)
         return answer
+
+    def _perform(self, environ: dict[str, Any], request: Request, model: OperationModel, protocol: str) -> wire.Answer:
+        service = request.service
+        if handler := OPERATIONS.get((service, request.operation)):
+            if service == "ec2" and request.params.get("DryRun"):
+                raise Fault("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+            return wire.answer(model, protocol, handler(request))
+        if service in OWN_SERVICES or service.replace("-", "") not in _MOTO_SERVICES:
+            raise Fault("NotImplemented", f"not in the sandbox: {service} {request.operation}", 501)
+        return self._ask_moto(environ, protocol)
 
     def _ask_moto(self, environ: dict[str, Any], protocol: str) -> wire.Answer:
         """moto's answer; where it has none, an AWS error in place of its HTML page."""
@@ -158,9 +163,7 @@ def _route(service: str, http: HttpRequest) -> tuple[OperationModel | None, dict
     return model, params
 
 
-def _parse(
-    model: OperationModel, protocol: str, http: HttpRequest, path_params: dict[str, Any]
-) -> dict[str, Any]:
+def _parse(model: OperationModel, protocol: str, http: HttpRequest, path_params: dict[str, Any]) -> dict[str, Any]:
     """The parameters by their AWS names."""
     parts = {
         "method": http.method, "values": http.values, "headers": http.headers, "body": http.data,
@@ -176,9 +179,7 @@ def _check_key(key: str, protocol: str, service: str) -> None:
         code = {"ec2": "RequestExpired", "query": "ExpiredToken"}.get(protocol, "ExpiredTokenException")
         raise Fault(code, "The security token included in the request is expired", 403)
     if key == "INVALID":
-        code = {"ec2": "AuthFailure", "query": "InvalidClientTokenId"}.get(
-            protocol, "UnrecognizedClientException"
-        )
+        code = {"ec2": "AuthFailure", "query": "InvalidClientTokenId"}.get(protocol, "UnrecognizedClientException")
         raise Fault(code, f"The security token included in the request is invalid ({service})", 403)
 
 

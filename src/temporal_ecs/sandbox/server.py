@@ -29,9 +29,9 @@ __all__ = ["Call", "Fault", "Server"]
 class Server:
     """AWS on a loopback port. One to a process at a time, since all that exists is kept per process.
 
-    `speed` divides AWS's delays; infinite means none. `before` and `after` run under the global lock, just before
-    and just after a request acts; a Fault raised by `before` becomes the answer. In a child that was forked from
-    inside a hook, a new Server serves what the parent had.
+    `speed` divides AWS's delays; infinite means none. `before` and `after` run under the global lock, just
+    before and just after a request acts; a Fault raised by `before` becomes the answer. In a child that was
+    forked from inside a hook, a new Server serves what the parent had.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Server:
             self.calls.clear()
 
 
-class _Quiet(WSGIRequestHandler):
+class _Quiet(WSGIRequestHandler):  # type: ignore[misc]  # werkzeug is not followed
     """Keeps connections alive and prints nothing."""
 
     protocol_version = "HTTP/1.1"

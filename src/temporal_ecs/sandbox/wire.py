@@ -24,9 +24,7 @@ def answer(operation: OperationModel, protocol: str, result: Any) -> Answer:
     model = operation.service_model
     serializer = get_serializer_class(model.service_name, protocol)
     response = response_class(model.service_name) or _Plain
-    status, headers, body = ActionResult(result).execute_result(
-        ActionContext(model, operation, serializer, response)
-    )
+    status, headers, body = ActionResult(result).execute_result(ActionContext(model, operation, serializer, response))
     return int(status), {**headers, "x-amzn-RequestId": uuid()}, _bytes(body)
 
 

@@ -1,7 +1,7 @@
 """All that exists in the sandbox, and the terms in which its operations are written.
 
-There is one world to a process, because moto keeps its backends in module variables. What moto models well stays in
-moto's backends; what it doesn't is kept in state classes of our own, one instance for each region.
+There is one world to a process, because moto keeps its backends in module variables. What moto models well stays
+in moto's backends; what it doesn't is kept in state classes of our own, one instance for each region.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Request:
     world: World = field(default=WORLD, repr=False)
 
     def moto(self, **changes: Any) -> Any:
-        """What moto does and answers for this request, with some parameters changed. Raises moto's exceptions."""
+        """What moto does and answers for this request, some parameters changed. Raises moto's exceptions."""
         response = response_class(self.service)()
         response.setup_class(self.http)
         response.automated_parameter_parsing = True
@@ -176,9 +176,7 @@ def tag_dict(pairs: Any) -> dict[str, str]:
     return {p.get("Key", p.get("key")): p.get("Value", p.get("value", "")) for p in pairs or ()}
 
 
-def page(
-    items: list[Any], params: dict[str, Any], size: str, token: str, default: int
-) -> tuple[list[Any], str | None]:
+def page(items: list[Any], params: dict[str, Any], size: str, token: str, default: int) -> tuple[list[Any], str | None]:
     """One page of a listing and the token for the next; tokens are offsets."""
     start = int(params.get(token) or 0)
     end = start + int(params.get(size) or default)

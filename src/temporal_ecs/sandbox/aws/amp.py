@@ -15,7 +15,7 @@ class Workspace:
     data: dict[str, Any]
     token: str
     tags: dict[str, str] = field(default_factory=dict)
-    configuration: dict[str, Any] = field(default_factory=lambda: {"retentionPeriodInDays": 150})
+    configuration: dict[str, Any] = field(default_factory=dict)
 
     def shown(self) -> dict[str, Any]:
         """As AWS shows it."""
@@ -89,7 +89,11 @@ def delete_workspace(request: Request) -> dict[str, Any]:
     if workspace.data["status"]["statusCode"] != "ACTIVE":
         raise Fault("ConflictException", "The workspace is not ACTIVE.", 409)
     workspace.data["status"] = {"statusCode": "DELETING"}
-    request.after("amp delete", lambda: workspaces.pop(workspace.data["workspaceId"], None))
+
+    def forget() -> None:
+        workspaces.pop(workspace.data["workspaceId"], None)
+
+    request.after("amp delete", forget)
     return {}
 
 
@@ -102,7 +106,8 @@ def workspace_configuration(request: Request) -> dict[str, Any]:
         workspace.configuration |= changes
         return {"status": {"statusCode": "UPDATING"}}
     status = {"statusCode": "ACTIVE"}
-    return {"workspaceConfiguration": {"status": status, "limitsPerLabelSet": [], **workspace.configuration}}
+    defaults = {"retentionPeriodInDays": 150, "limitsPerLabelSet": []}
+    return {"workspaceConfiguration": {"status": status, **defaults, **workspace.configuration}}
 
 
 @operation("amp", "TagResource", "UntagResource", "ListTagsForResource")

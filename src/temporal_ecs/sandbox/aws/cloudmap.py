@@ -70,9 +70,7 @@ def find_service(request: Request, namespace: Namespace, name: str) -> Service |
 def add_service(request: Request, namespace: Namespace, name: str, owner: object = None) -> Service:
     """Make a service."""
     identifier = f"srv-{hex_id(16)}"
-    service = Service(
-        identifier, request.arn("servicediscovery", f"service/{identifier}"), name, namespace, owner
-    )
+    service = Service(identifier, request.arn("servicediscovery", f"service/{identifier}"), name, namespace, owner)
     if owner:
         service.tags = {"AmazonECSManaged": "true"}
     request.state(CloudMap).services[identifier] = service
@@ -94,9 +92,7 @@ def create_http_namespace(request: Request) -> dict[str, Any]:
         if other.name == params["Name"]:
             if other.token == params["CreatorRequestId"]:
                 return {"OperationId": _started(request, "CREATE_NAMESPACE", other.id, lambda: None)}
-            raise Fault(
-                "NamespaceAlreadyExists", f"A namespace with the name {params['Name']} already exists."
-            )
+            raise Fault("NamespaceAlreadyExists", f"A namespace with the name {params['Name']} already exists.")
     identifier = f"ns-{hex_id(16)}"
     namespace = state.namespaces[identifier] = Namespace(
         identifier,
@@ -151,9 +147,7 @@ def list_namespaces(request: Request) -> dict[str, Any]:
             prefix = rule.get("Condition") == "BEGINS_WITH"
             values = rule["Values"]
             shown = [
-                one
-                for one in shown
-                if (one[member].startswith(tuple(values)) if prefix else one[member] in values)
+                one for one in shown if (one[member].startswith(tuple(values)) if prefix else one[member] in values)
             ]
     shown, token = page(shown, request.params, "MaxResults", "NextToken", 100)
     return {"Namespaces": shown, "NextToken": token}

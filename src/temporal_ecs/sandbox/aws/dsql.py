@@ -68,8 +68,7 @@ def get_cluster(request: Request) -> dict[str, Any]:
 def list_clusters(request: Request) -> dict[str, Any]:
     """Identifiers and ARNs only."""
     rows = [
-        {"identifier": one.data["identifier"], "arn": one.data["arn"]}
-        for one in request.state(Dsql).clusters.values()
+        {"identifier": one.data["identifier"], "arn": one.data["arn"]} for one in request.state(Dsql).clusters.values()
     ]
     shown, token = page(rows, request.params, "maxResults", "nextToken", 100)
     return {"clusters": shown, "nextToken": token}
@@ -95,7 +94,11 @@ def delete_cluster(request: Request) -> dict[str, Any]:
             409,
         )
     cluster.data["status"] = "DELETING"
-    request.after("dsql delete", lambda: clusters.pop(cluster.data["identifier"], None))
+
+    def forget() -> None:
+        clusters.pop(cluster.data["identifier"], None)
+
+    request.after("dsql delete", forget)
     return dict(cluster.data)
 
 

@@ -173,8 +173,7 @@ def _detail(role: Any) -> dict[str, Any]:
             for profile in role.instance_profile_list
         ],
         "RolePolicyList": [
-            {"PolicyName": name, "PolicyDocument": quote(document)}
-            for name, document in role.policies.items()
+            {"PolicyName": name, "PolicyDocument": quote(document)} for name, document in role.policies.items()
         ],
         "AttachedManagedPolicies": role.attached_managed_policies,
         "Tags": role.tags,

@@ -59,9 +59,7 @@ class Domain:
     def shown(self) -> dict[str, Any]:
         """As DescribeDomain shows it: a VPC domain has no `Endpoint`, and none at all before it is ready."""
         vpc = "VPCOptions" in self.data
-        host = (
-            f"{'vpc-' if vpc else ''}{self.data['DomainName']}-{self.data['DomainId'][-26:]}.es.amazonaws.com"
-        )
+        host = f"{'vpc-' if vpc else ''}{self.data['DomainName']}-{self.data['DomainId'][-26:]}.es.amazonaws.com"
         where = ({"Endpoints": {"vpc": host}} if vpc else {"Endpoint": host}) if self.ready else {}
         return {
             **self.data,
@@ -88,9 +86,7 @@ def create_domain(request: Request) -> dict[str, Any]:
     name, tags = params["DomainName"], tag_dict(params.pop("TagList", []))
     if existing := domains.get(name):
         if existing.phase == "Deleting":
-            raise Fault(
-                "ValidationException", f"Domain {name} is still being deleted. Please try again later."
-            )
+            raise Fault("ValidationException", f"Domain {name} is still being deleted. Please try again later.")
         raise Fault("ResourceAlreadyExistsException", f"Domain {name} already exists.", 409)
     data = {
         "DomainId": f"{request.account}/{name}",
@@ -138,7 +134,10 @@ def list_domain_names(request: Request) -> dict[str, Any]:
 @operation("opensearch", "DescribeDomainConfig")
 def describe_domain_config(request: Request) -> dict[str, Any]:
     """Each option with its own status."""
-    domain = _existing(request)
+    return _config(_existing(request))
+
+
+def _config(domain: Domain) -> dict[str, Any]:
     state = "Active" if domain.phase == "Active" else "Processing"
     status = {
         "CreationDate": domain.created, "UpdateDate": domain.changed, "UpdateVersion": 1, "State": state,
@@ -171,7 +170,7 @@ def update_domain_config(request: Request) -> dict[str, Any]:
     if not params.get("DryRun"):
         domain.phase, domain.changed = "Modifying", moment()
         _finish_later(request, domain, "opensearch change")
-    return describe_domain_config(request)
+    return _config(domain)
 
 
 @operation("opensearch", "DescribeDomainChangeProgress")
@@ -253,9 +252,7 @@ def _check(data: dict[str, Any]) -> None:
     zones = cluster.get("ZoneAwarenessConfig", {}).get("AvailabilityZoneCount", 2)
     wanted = zones if cluster["ZoneAwarenessEnabled"] else 1
     if "VPCOptions" in data and len(subnets) != wanted:
-        raise Fault(
-            "ValidationException", f"You must specify exactly {wanted} subnet(s), not {len(subnets)}."
-        )
+        raise Fault("ValidationException", f"You must specify exactly {wanted} subnet(s), not {len(subnets)}.")
 
 
 def _enter_vpc(request: Request, domain: Domain) -> None:

@@ -14,7 +14,7 @@ from temporal_ecs.sandbox.world import Fault, Request, moment, operation, page, 
 
 
 def reconcile(request: Request, group: Group) -> None:
-    """Notice instances that were terminated behind the group's back, then launch or terminate up to the desire."""
+    """Notice what was terminated behind the group's back, then launch or terminate up to what is desired."""
     ec2 = request.backend("ec2")
     group.instances[:] = [
         one
@@ -56,7 +56,7 @@ def _launch(request: Request, group: Group) -> None:
     version = templates.version_of(template, wanted["Version"])
     here = Counter(one["AvailabilityZone"] for one in group.staying())
     subnet = min((ec2.get_subnet(s) for s in group.subnets), key=lambda s: here[s.availability_zone])
-    instance = _instance(request, group, version.data, subnet)
+    instance = _instance(request, version.data, subnet)
     ec2.tags[instance.id].update({
         **{tag["Key"]: tag["Value"] for tag in group.tags.values() if tag["PropagateAtLaunch"]},
         "aws:autoscaling:groupName": group.name,
@@ -91,10 +91,10 @@ def _launch(request: Request, group: Group) -> None:
     request.after("instance launch", arrive)
 
 
-def _instance(request: Request, group: Group, data: dict[str, Any], subnet: Any) -> Any:
+def _instance(request: Request, data: dict[str, Any], subnet: Any) -> Any:
     """An instance of moto's, with everything that the launch template says."""
     ec2 = request.backend("ec2")
-    interface = next(iter(data.get("NetworkInterfaces", ())), {})
+    interface: dict[str, Any] = next(iter(data.get("NetworkInterfaces", ())), {})
     groups = interface.get("Groups") or data.get("SecurityGroupIds") or []
     tags = {
         spec["ResourceType"]: tag_dict(spec.get("Tags"))
@@ -191,9 +191,7 @@ def terminate_instance(request: Request) -> dict[str, Any]:
                     group.data["DesiredCapacity"] -= 1
                 reconcile(request, group)
                 return {"Activity": group.activities[0]}
-    raise Fault(
-        "ValidationError", f"Instance Id not found - No managed instance found for instance ID {identifier}"
-    )
+    raise Fault("ValidationError", f"Instance Id not found - No managed instance found for instance ID {identifier}")
 
 
 @operation("autoscaling", "DescribeScalingActivities")

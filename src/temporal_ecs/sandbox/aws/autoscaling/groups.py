@@ -30,9 +30,7 @@ def create_auto_scaling_group(request: Request) -> dict[str, Any]:
             f"AutoScalingGroup by this name already exists - A group with the name {name} already exists",
         )
     tags = params.pop("Tags", [])
-    role = request.arn(
-        "iam", "role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling", region=""
-    )
+    role = request.arn("iam", "role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling", region="")
     group = Group({
         **_DEFAULTS, "ServiceLinkedRoleARN": role, "DesiredCapacity": params["MinSize"], **params,
         "AutoScalingGroupARN": request.arn(
@@ -59,9 +57,7 @@ def update_auto_scaling_group(request: Request) -> dict[str, Any]:
             f"and max size:{high}",
         )
     if low > high:
-        raise Fault(
-            "ValidationError", f"Max bound, {high}, must be greater than or equal to min bound, {low}"
-        )
+        raise Fault("ValidationError", f"Max bound, {high}, must be greater than or equal to min bound, {low}")
     changed = Group({**group.data, **params}, group.instances)
     _check(request, changed, params)
     group.data.update(changed.data)

@@ -35,7 +35,7 @@ def forget_tags(request: Request, identifier: str) -> None:
 
 
 def select(request: Request, rows: Iterable[R], fields: Fields[R], identify: Callable[[R], str]) -> list[R]:
-    """The rows that pass the request's filters: by field, by tag. A filter that AWS doesn't know is refused."""
+    """The rows that pass the request's filters, by field and by tag. A filter AWS doesn't know is refused."""
     chosen = list(rows)
     for rule in [*request.params.get("Filters", ()), *request.params.get("Filter", ())]:
         name, values = rule["Name"], rule.get("Values", [])
@@ -44,9 +44,7 @@ def select(request: Request, rows: Iterable[R], fields: Fields[R], identify: Cal
     return chosen
 
 
-def _getter(
-    request: Request, name: str, fields: Fields[R], identify: Callable[[R], str]
-) -> Callable[[R], Any]:
+def _getter(request: Request, name: str, fields: Fields[R], identify: Callable[[R], str]) -> Callable[[R], Any]:
     tags = ec2(request).tags
     if name.startswith("tag:"):
         return lambda row: tags.get(identify(row), {}).get(name[4:])
@@ -64,9 +62,7 @@ def _passes(value: Any, patterns: list[str]) -> bool:
 
 def interfaces(request: Request) -> list[Any]:
     """The network interfaces that exist; moto forgets to remove those of terminated instances."""
-    return [
-        one for one in ec2(request).enis.values() if not (one.instance and one.instance.state == "terminated")
-    ]
+    return [one for one in ec2(request).enis.values() if not (one.instance and one.instance.state == "terminated")]
 
 
 def dependency(kind: str, identifier: str) -> Fault:

@@ -36,9 +36,7 @@ class NatGateway:
 
 # A route to a gateway that is going away stays, and leads nowhere.
 Route.state = property(
-    lambda route: (
-        "blackhole" if getattr(route.nat_gateway, "state", "") in ("deleting", "deleted") else "active"
-    )
+    lambda route: "blackhole" if getattr(route.nat_gateway, "state", "") in ("deleting", "deleted") else "active"
 )
 
 _FIELDS: Fields[NatGateway] = {
@@ -51,7 +49,7 @@ _FIELDS: Fields[NatGateway] = {
 
 @operation("ec2", "CreateNatGateway")
 def create_nat_gateway(request: Request) -> dict[str, Any]:
-    """Pending, then available. What is wrong with its address or its VPC shows as `failed`, not as a refusal."""
+    """Pending, then available. What is wrong with its address or VPC shows as `failed`, not as a refusal."""
     backend, params = ec2(request), request.params
     for other in backend.nat_gateways.values():
         if params.get("ClientToken") == other.token:
@@ -63,9 +61,7 @@ def create_nat_gateway(request: Request) -> dict[str, Any]:
     address = backend.address_by_allocation([params["AllocationId"]])[0] if public else None
     failure = _failure(request, subnet, address) if address else None
     identifier = f"nat-{hex_id(17)}"
-    interface = backend.create_network_interface(
-        subnet, None, description=f"Interface for NAT Gateway {identifier}"
-    )
+    interface = backend.create_network_interface(subnet, None, description=f"Interface for NAT Gateway {identifier}")
     interface.interface_type, interface.requester_managed, interface._group_set = "nat_gateway", True, []
     if address and not failure:
         backend.associate_address(eni=interface, allocation_id=address.allocation_id)

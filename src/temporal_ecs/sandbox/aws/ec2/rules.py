@@ -21,7 +21,7 @@ from temporal_ecs.sandbox.world import Fault, Request, operation, page
 _PROTOCOLS = {"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6", "all": "-1"}
 
 
-class Rule(SecurityGroupRule):
+class Rule(SecurityGroupRule):  # type: ignore[misc]  # moto is not followed
     """moto's rule, with a description that belongs to the rule and not to its peer."""
 
     description: str | None = None
@@ -85,9 +85,7 @@ def revoke(request: Request) -> dict[str, Any]:
         by_key = {key(rule): rule for rule in rules}
         wanted = [key(rule) for rule in _rules(request, group, egress)]
         if any(one not in by_key for one in wanted):
-            raise Fault(
-                "InvalidPermission.NotFound", "The specified rule does not exist in this security group."
-            )
+            raise Fault("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
         gone = [by_key[one] for one in wanted]
     rules[:] = [rule for rule in rules if rule not in gone]
     for rule in gone:
@@ -117,7 +115,7 @@ def describe_security_group_rules(request: Request) -> dict[str, Any]:
 
 @operation("ec2", "ModifySecurityGroupRules")
 def modify_security_group_rules(request: Request) -> dict[str, Any]:
-    """Replaces everything in a rule but its id, its direction and its tags; a missing description is removed."""
+    """Replaces everything in a rule but its id, direction and tags; a missing description is removed."""
     group = _group(request, request.params["GroupId"])
     rules = {rule.id: rule for rule in [*group.ingress_rules, *group.egress_rules]}
     for change in request.params["SecurityGroupRules"]:
@@ -125,12 +123,8 @@ def modify_security_group_rules(request: Request) -> dict[str, Any]:
         if rule is None:
             raise _no_rule(change["SecurityGroupRuleId"])
         replacement = _rule(request, group, rule.is_egress, {**new, **_peer_of_request(new)})
-        if replacement.is_egress != rule.is_egress or next(iter(_peer(replacement))) != next(
-            iter(_peer(rule))
-        ):
-            raise Fault(
-                "InvalidParameterValue", "The type of a rule's source or destination can't be changed"
-            )
+        if replacement.is_egress != rule.is_egress or next(iter(_peer(replacement))) != next(iter(_peer(rule))):
+            raise Fault("InvalidParameterValue", "The type of a rule's source or destination can't be changed")
         side = group.egress_rules if rule.is_egress else group.ingress_rules
         if any(key(other) == key(replacement) for other in side if other.id != rule.id):
             raise Fault("InvalidPermission.Duplicate", "The modified rule already exists")
@@ -153,9 +147,7 @@ def update_descriptions(request: Request) -> dict[str, Any]:
     by_key = {key(rule): rule for rule in rules}
     for wanted in _rules(request, group, egress):
         if key(wanted) not in by_key:
-            raise Fault(
-                "InvalidPermission.NotFound", "The specified rule does not exist in this security group."
-            )
+            raise Fault("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
         by_key[key(wanted)].description = wanted.description
     return {"Return": True}
 
@@ -269,6 +261,4 @@ def _shown(request: Request, rule: SecurityGroupRule) -> dict[str, Any]:
 
 
 def _no_rule(identifier: str) -> Fault:
-    return Fault(
-        "InvalidSecurityGroupRuleId.NotFound", f"The security group rule ID '{identifier}' does not exist"
-    )
+    return Fault("InvalidSecurityGroupRuleId.NotFound", f"The security group rule ID '{identifier}' does not exist")

@@ -43,9 +43,7 @@ def find(request: Request, reference: dict[str, Any]) -> LaunchTemplate:
 
 def version_of(template: LaunchTemplate, wanted: str) -> LaunchTemplateVersion:
     """A version by number, `$Latest` or `$Default`. Numbers stay when others are deleted."""
-    number = {"$Latest": template.versions[-1].number, "$Default": template.default_version_number}.get(
-        wanted, wanted
-    )
+    number = {"$Latest": template.versions[-1].number, "$Default": template.default_version_number}.get(wanted, wanted)
     for version in template.versions:
         if str(version.number) == str(number):
             return version
@@ -107,9 +105,7 @@ def describe_launch_template_versions(request: Request) -> dict[str, Any]:
         ]
         rows = [(template, version) for version in versions]
     elif wanted and set(wanted) <= {"$Latest", "$Default"}:
-        rows = [
-            (one, version_of(one, name)) for one in ec2(request).launch_templates.values() for name in wanted
-        ]
+        rows = [(one, version_of(one, name)) for one in ec2(request).launch_templates.values() for name in wanted]
     else:
         raise Fault(
             "MissingParameter",
@@ -182,9 +178,7 @@ def _shown(request: Request, template: LaunchTemplate) -> dict[str, Any]:
     }
 
 
-def _shown_version(
-    request: Request, template: LaunchTemplate, version: LaunchTemplateVersion
-) -> dict[str, Any]:
+def _shown_version(request: Request, template: LaunchTemplate, version: LaunchTemplateVersion) -> dict[str, Any]:
     return {
         "LaunchTemplateId": template.id,
         "LaunchTemplateName": template.name,

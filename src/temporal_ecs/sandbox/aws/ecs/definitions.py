@@ -24,9 +24,7 @@ def register_task_definition(request: Request) -> dict[str, Any]:
         "taskDefinitionArn": request.arn("ecs", f"task-definition/{family}:{revision}"),
         "revision": revision,
         "status": "ACTIVE",
-        "containerDefinitions": [
-            _completed(one, params.get("networkMode")) for one in params["containerDefinitions"]
-        ],
+        "containerDefinitions": [_completed(one, params.get("networkMode")) for one in params["containerDefinitions"]],
         "volumes": params.get("volumes", []),
         "placementConstraints": params.get("placementConstraints", []),
         "compatibilities": ["EC2", "FARGATE"] if fargate else ["EC2"],
@@ -71,7 +69,9 @@ def delete_task_definitions(request: Request) -> dict[str, Any]:
         if not found:
             failures.append(missing(request, "task-definition", reference))
         elif found.data["status"] == "ACTIVE":
-            reason = "The specified task definition is still in ACTIVE status. Please deregister the target and try again."
+            reason = (
+                "The specified task definition is still in ACTIVE status. Please deregister the target and try again."
+            )
             failures.append({"arn": found.data["taskDefinitionArn"], "reason": reason})
         else:
             found.data |= {"status": "DELETE_IN_PROGRESS", "deleteRequestedAt": moment()}
@@ -85,9 +85,7 @@ def _forget_later(request: Request, definition: Tagged) -> None:
 
     def forget() -> None:
         services = [one for cluster in state.clusters.values() for one in cluster.services.values()]
-        if any(
-            s.status != "INACTIVE" and s.data["taskDefinition"] == data["taskDefinitionArn"] for s in services
-        ):
+        if any(s.status != "INACTIVE" and s.data["taskDefinition"] == data["taskDefinitionArn"] for s in services):
             request.world.clock.in_seconds(60, forget)
         else:
             state.families[data["family"]].pop(data["revision"], None)
@@ -118,9 +116,7 @@ def list_task_definition_families(request: Request) -> dict[str, Any]:
     params, names = request.params, []
     for family, revisions in sorted(ecs(request).families.items()):
         active = any(one.data["status"] == "ACTIVE" for one in revisions.values())
-        wanted = {"ACTIVE": active, "INACTIVE": not active and bool(revisions)}.get(
-            params.get("status", "ALL"), True
-        )
+        wanted = {"ACTIVE": active, "INACTIVE": not active and bool(revisions)}.get(params.get("status", "ALL"), True)
         if wanted and family.startswith(params.get("familyPrefix", "")):
             names.append(family)
     shown, token = page(names, params, "maxResults", "nextToken", 100)
@@ -158,9 +154,7 @@ def _completed(container: dict[str, Any], network_mode: str | None) -> dict[str,
         "cpu": 0, "essential": True, "mountPoints": [], "volumesFrom": [], "systemControls": [],
         **container,
     }  # fmt: skip
-    done["environment"] = sorted(
-        container.get("environment", []), key=lambda pair: pair.get("name", ""), reverse=True
-    )
+    done["environment"] = sorted(container.get("environment", []), key=lambda pair: pair.get("name", ""), reverse=True)
     done["portMappings"] = [_port(port, network_mode) for port in container.get("portMappings", [])]
     if "healthCheck" in container:
         done["healthCheck"] = {"interval": 30, "timeout": 5, "retries": 3, **container["healthCheck"]}

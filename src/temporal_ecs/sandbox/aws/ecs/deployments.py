@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from moto.moto_api._internal import mock_random
 
 from temporal_ecs.sandbox.aws import cloudmap
@@ -36,8 +34,8 @@ def check(request: Request, cluster: Cluster, data: Data, definition: Tagged) ->
     for item in data.get("capacityProviderStrategy") or ():
         if item["capacityProvider"] not in cluster.data["capacityProviders"]:
             raise refuse(
-                f"The specified capacity provider {item['capacityProvider']} was not found. Specify a valid name or "
-                "ARN and try again."
+                f"The specified capacity provider {item['capacityProvider']} was not found. "
+                "Specify a valid name or ARN and try again."
             )
     network = (data.get("networkConfiguration") or {}).get("awsvpcConfiguration")
     awsvpc = definition.data.get("networkMode") == "awsvpc"
@@ -76,9 +74,8 @@ def _check_connect(request: Request, cluster: Cluster, connect: Data, definition
     ports = port_protocols(definition)
     for service in connect.get("services", ()):
         if service["portName"] not in ports:
-            raise refuse(
-                f"portName({service['portName']}) does not refer to any named PortMapping in the task definition."
-            )
+            port = service["portName"]
+            raise refuse(f"portName({port}) does not refer to any named PortMapping in the task definition.")
 
 
 def namespace(request: Request, cluster: Cluster, connect: Data) -> cloudmap.Namespace:
@@ -141,7 +138,7 @@ def needs_deployment(old: Data, changes: Data) -> bool:
     return different or bool(changes.get("forceNewDeployment"))
 
 
-def deploy(request: Request, service: Service, resources: list[Data]) -> None:
+def deploy(service: Service, resources: list[Data]) -> None:
     """Put a new primary deployment before the others."""
     data = service.data
     for deployment in data["deployments"]:
@@ -158,10 +155,10 @@ def deploy(request: Request, service: Service, resources: list[Data]) -> None:
         **{name: data[name] for name in _DEPLOYED if data.get(name) is not None},
     })  # fmt: skip
     service.primary["rolloutStateReason"] = f"ECS deployment {service.primary['id']} in progress."
-    settle(request, service)
+    settle(service)
 
 
-def settle(request: Request, service: Service) -> None:
+def settle(service: Service) -> None:
     """Without a scheduler no task ever runs: what needs none is completed at once."""
     data, primary = service.data, service.primary
     primary["desiredCount"] = data["desiredCount"]

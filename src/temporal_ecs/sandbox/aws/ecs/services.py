@@ -14,7 +14,7 @@ _NOT_SHOWN = ("cluster", "clientToken", "tags", "serviceConnectConfiguration", "
 
 @operation("ecs", "CreateService")
 def create_service(request: Request) -> dict[str, Any]:
-    """The name is free once a service of that name is INACTIVE. A known client token gives back what it made."""
+    """A name is free once its service is INACTIVE. A known client token gives back what it made."""
     params = request.params
     cluster = ecs(request).cluster(params.get("cluster"))
     name = params["serviceName"]
@@ -47,7 +47,7 @@ def create_service(request: Request) -> dict[str, Any]:
     service.app_protocols = deployments.port_protocols(definition)
     resources = connect(request, cluster, service)
     cluster.services[name] = service
-    deployments.deploy(request, service, resources)
+    deployments.deploy(service, resources)
     return {"service": _shown(service, tags=True)}
 
 
@@ -131,7 +131,7 @@ def existing(cluster: Cluster, reference: str) -> Service:
 
 
 def connect(request: Request, cluster: Cluster, service: Service) -> list[dict[str, str]]:
-    """Make the Cloud Map services of Service Connect's endpoints, and give them back as a deployment names them."""
+    """Make the Cloud Map services of Service Connect's endpoints; answers as a deployment names them."""
     settings = service.data.get("serviceConnectConfiguration") or {}
     if not settings.get("enabled"):
         return []

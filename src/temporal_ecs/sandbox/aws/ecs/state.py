@@ -1,4 +1,4 @@
-"""What ECS knows in one region. Each class holds AWS's own members in `data`, and beside them what AWS keeps to itself."""
+"""What ECS knows in one region: AWS's own members in `data`, and beside them what AWS keeps to itself."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ class Service:
     data: Data
     token: str | None = None
     tags: list[dict[str, str]] = field(default_factory=list)
-    cloud_map: list[str] = field(
-        default_factory=list
-    )  # ids of the Cloud Map services made for Service Connect
+    cloud_map: list[str] = field(default_factory=list)  # ids of the Cloud Map services made for Service Connect
     app_protocols: dict[str, str | None] = field(default_factory=dict)  # by port name, fixed for life
 
     @property
@@ -52,7 +50,7 @@ class Cluster:
     @property
     def active(self) -> bool:
         """Whether it exists: INACTIVE ones are only remembered."""
-        return self.data["status"] == "ACTIVE"
+        return bool(self.data["status"] == "ACTIVE")
 
     def active_services(self) -> list[Service]:
         """The services that ListServices shows."""

@@ -19,10 +19,9 @@ def update_service(request: Request) -> dict[str, Any]:
     service = existing(cluster, request.params["service"])
     if service.status != "ACTIVE":
         raise Fault("ServiceNotActiveException", "Service was not ACTIVE.")
-    changes = {name: value for name, value in request.params.items() if name not in _NOT_MEMBERS}
-    definition = deployments.definition_of(
-        request, changes.get("taskDefinition", service.data["taskDefinition"])
-    )
+    changes: dict[str, Any] = {name: value for name, value in request.params.items() if name not in _NOT_MEMBERS}
+    reference: str = changes.get("taskDefinition", service.data["taskDefinition"])
+    definition = deployments.definition_of(request, reference)
     if "taskDefinition" in changes:
         changes["taskDefinition"] = definition.data["taskDefinitionArn"]
     if "deploymentConfiguration" in changes:
@@ -40,9 +39,9 @@ def update_service(request: Request) -> dict[str, Any]:
         service.data.pop("launchType", None)
     if due:
         resources = connect(request, cluster, service)
-        deployments.deploy(request, service, resources)
+        deployments.deploy(service, resources)
     else:
-        deployments.settle(request, service)
+        deployments.settle(service)
     return {"service": _shown(service, tags=True)}
 
 
