@@ -202,19 +202,44 @@ def test_a_gap_is_a_clean_501(aws, service, operation, params):
     ("service", "operation", "code", "params"),
     [
         ("ecs", "create_cluster", "InvalidParameterException", {"clusterName": "a b"}),
-        ("ecs", "create_cluster", "InvalidParameterException", {"settings": [{"name": "containerInsight", "value": "x"}]}),
-        ("ecs", "register_task_definition", "ClientException", {"family": "f", "networkMode": "awsvpcc", "containerDefinitions": []}),
-        ("ec2", "create_launch_template", "InvalidParameterValue", {"LaunchTemplateName": "abc", "LaunchTemplateData": {"InstanceType": "m7g.huge"}}),
+        (
+            "ecs",
+            "create_cluster",
+            "InvalidParameterException",
+            {"settings": [{"name": "containerInsight", "value": "x"}]},
+        ),
+        (
+            "ecs",
+            "register_task_definition",
+            "ClientException",
+            {"family": "f", "networkMode": "awsvpcc", "containerDefinitions": []},
+        ),
+        (
+            "ec2",
+            "create_launch_template",
+            "InvalidParameterValue",
+            {"LaunchTemplateName": "abc", "LaunchTemplateData": {"InstanceType": "m7g.huge"}},
+        ),
         ("iam", "create_role", "ValidationError", {"RoleName": "r r", "AssumeRolePolicyDocument": TRUST}),
         ("iam", "create_role", "MalformedPolicyDocument", {"RoleName": "r", "AssumeRolePolicyDocument": "{"}),
-        ("iam", "put_role_policy", "LimitExceeded", {"RoleName": "r", "PolicyName": "p", "PolicyDocument": json.dumps({"Statement": ["x" * 10241]})}),
+        (
+            "iam",
+            "put_role_policy",
+            "LimitExceeded",
+            {"RoleName": "r", "PolicyName": "p", "PolicyDocument": json.dumps({"Statement": ["x" * 10241]})},
+        ),
         ("logs", "put_retention_policy", "InvalidParameterException", {"logGroupName": "g", "retentionInDays": 8}),
         ("ssm", "put_parameter", "ValidationException", {"Name": "n", "Type": "String", "Value": "x" * 4097}),
         ("dsql", "get_cluster", "ValidationException", {"identifier": "BAD"}),
         ("opensearch", "create_domain", "ValidationException", {"DomainName": "n" * 29}),
-        ("autoscaling", "create_auto_scaling_group", "ValidationError", {"AutoScalingGroupName": "g", "MinSize": 2, "MaxSize": 1}),
+        (
+            "autoscaling",
+            "create_auto_scaling_group",
+            "ValidationError",
+            {"AutoScalingGroupName": "g", "MinSize": 2, "MaxSize": 1},
+        ),
     ],
-)  # fmt: skip
+)
 def test_requests_are_checked_strictly_with_the_services_own_code(aws, service, operation, code, params):
     refused(code, getattr(aws(service), operation), **params)
 
@@ -672,13 +697,21 @@ def group(aws, net) -> Any:
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     time.passes(11)
     data = {
-        "ImageId": "ami-12c6146b", "InstanceType": "m8g.xlarge", "IamInstanceProfile": {"Name": name},
-        "UserData": base64.b64encode(b"#!/bin/sh").decode(), "Monitoring": {"Enabled": True},
+        "ImageId": "ami-12c6146b",
+        "InstanceType": "m8g.xlarge",
+        "IamInstanceProfile": {"Name": name},
+        "UserData": base64.b64encode(b"#!/bin/sh").decode(),
+        "Monitoring": {"Enabled": True},
         "MetadataOptions": {"HttpTokens": "required"},
         "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [net.group], "AssociatePublicIpAddress": False}],
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 50, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}}],
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": "/dev/xvda",
+                "Ebs": {"VolumeSize": 50, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True},
+            }
+        ],
         "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
-    }  # fmt: skip
+    }
     ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
     return {
         "AutoScalingGroupName": name, "MinSize": 0, "MaxSize": 6, "DesiredCapacity": 0,
@@ -1068,10 +1101,16 @@ def test_create_service_refuses_what_it_cant_find(aws, home):
         ("InvalidParameterException", {"launchType": "EC2"}),
         ("NamespaceNotFoundException", {"serviceConnectConfiguration": {**connect, "namespace": "none"}}),
         ("InvalidParameterException", {"serviceConnectConfiguration": {**connect, "services": [{"portName": "none"}]}}),
-        ("InvalidParameterException", {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-0123456789abcdef0"]}}}),
-        ("InvalidParameterException", {"deploymentConfiguration": {"maximumPercent": 100, "minimumHealthyPercent": 100}}),
+        (
+            "InvalidParameterException",
+            {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-0123456789abcdef0"]}}},
+        ),
+        (
+            "InvalidParameterException",
+            {"deploymentConfiguration": {"maximumPercent": 100, "minimumHealthyPercent": 100}},
+        ),
         ("InvalidParameterException", {"placementStrategy": [{"type": "spred"}]}),
-    ]  # fmt: skip
+    ]
     for code, change in wrong:
         refused(code, ecs.create_service, **{**wanted, **change})
     without = {k: v for k, v in wanted.items() if k != "networkConfiguration"}

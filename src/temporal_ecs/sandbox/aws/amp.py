@@ -37,7 +37,7 @@ def create_workspace(request: Request) -> dict[str, Any]:
         if other.token == params["clientToken"]:
             return other.shown()
     identifier = f"ws-{uuid()}"
-    data = {
+    data: dict[str, Any] = {
         "workspaceId": identifier,
         "arn": request.arn("aps", f"workspace/{identifier}"),
         "status": {"statusCode": "CREATING"},
@@ -52,7 +52,7 @@ def create_workspace(request: Request) -> dict[str, Any]:
             workspace.data["status"] = {"statusCode": "ACTIVE"}
 
     request.after("amp create", settle)
-    return {**workspace.shown()}
+    return workspace.shown()
 
 
 @operation("amp", "DescribeWorkspace")

@@ -206,7 +206,7 @@ def delete_domain(request: Request) -> dict[str, Any]:
 
 
 @operation("opensearch", "ListVersions")
-def list_versions(request: Request) -> dict[str, Any]:
+def list_versions(_: Request) -> dict[str, Any]:
     """Newest first."""
     return {"Versions": list(_VERSIONS)}
 
