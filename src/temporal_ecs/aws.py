@@ -100,7 +100,8 @@ class Aws:
         self.clock = clock or Clock()
         self._endpoint, self._pace = endpoint, Pace(self.clock)
         try:
-            self._session = boto3.Session(region_name=region, profile_name=profile, **(credentials or {}))
+            keys: dict[str, Any] = dict(credentials or {})
+            self._session = boto3.Session(region_name=region, profile_name=profile, **keys)
         except (ProfileNotFound, ConfigNotFound) as error:
             raise TecsError(str(error), "Choose a profile of your AWS configuration with --profile.") from None
         # Set explicitly: botocore's default mode and number of attempts changed between 1.43 and 1.44.

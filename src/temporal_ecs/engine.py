@@ -1,19 +1,14 @@
-"""plan, provision, teardown: the only code that orders, decides, retries, waits and records.
+"""plan, provision, teardown: the only code that decides, retries, waits and records.
 
 The verbs of a resource are plain calls; what happens to one resource is a generator that yields the seconds
-it wants to wait. So a waiting resource holds no thread, and waiting reads as straight-line code.
+that it wants to wait. So a waiting resource holds no thread, and waiting reads as straight-line code.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .clock import Clock
@@ -21,30 +16,18 @@ from .errors import TecsError, code
 from .resource import ENVIRONMENT, FACTS, Live, Ref, Resource, plain
 from .stack import Stack, revive
 from .state import Record, State
+from .walk import WORKERS, Event, Result, Steps, Walk, closure
 
 if TYPE_CHECKING:
     from .aws import Aws
 
 T = TypeVar("T")
-Steps = Generator[float, None, T]
 
 PASSES = 5
 """How often one resource is changed before find() and update() are said to disagree."""
 
-WORKERS = 16
 VISIBLE = 30.0
 """Seconds for which a thing that AWS has just made may stay invisible (EC2 read-after-write)."""
-
-
-class Event(NamedTuple):
-    """Something an observer may want to show. `phase` is a step (create, update, replace, adopt, delete, wait)
-    or an outcome (see Result)."""
-
-    resource: str
-    phase: str
-    detail: str = ""
-    seconds: float = 0.0
-    typical: tuple[float, float] | None = None
 
 
 class Change(NamedTuple):
@@ -58,29 +41,6 @@ class Change(NamedTuple):
     fields: dict[str, tuple[Any, Any]] = {}  # noqa: RUF012  name -> (what is, what is wanted); never changed
     reason: str = ""
     note: str = ""
-
-
-@dataclass
-class Result:
-    """How a walk ended.
-
-    Outcomes: same, created, updated, replaced, adopted, found · gone, kept, left · failed, skipped, interrupted.
-    """
-
-    outcomes: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, Exception] = field(default_factory=dict)
-    finished: dict[str, float] = field(default_factory=dict)  # seconds from the start
-    took: dict[str, float] = field(default_factory=dict)
-    longest: list[str] = field(default_factory=list)  # the chain of resources that determined the duration
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return not self.errors and not self.interrupted
-
-    def count(self, *outcomes: str) -> int:
-        return sum(outcome in outcomes for outcome in self.outcomes.values())
 
 
 class Engine:
@@ -297,7 +257,7 @@ class Engine:
         return False
 
     def _update(self, item: Resource, live: Live, change: Change) -> Steps[str]:
-        id_ = live["id"]
+        id_: str = live["id"]
         if change.action == "adopt":
             self.state.put(item.name, self._record(item, status="creating", id_=id_))
         tags = self.aws.tags(item) if change.action == "adopt" else change.fields.get("tags", ({}, {}))[1]
@@ -306,7 +266,8 @@ class Engine:
             if tags:
                 yield from self._patiently(item, lambda: self.aws.tag(item, live, tags))
             if fields:
-                id_ = (yield from self._patiently(item, lambda: item.update(self.aws, live, fields))) or id_
+                successor = yield from self._patiently(item, lambda: item.update(self.aws, live, fields))
+                id_ = successor or id_
         finally:
             self.aws.forget(item.listing)
         if id_ != live["id"]:
@@ -456,9 +417,21 @@ class Engine:
     def _walk(self, graph: Mapping[str, Collection[str]], act: Callable[[str], Steps[str]]) -> Result:
         """Run `act` on every name once what it waits for is done. Failures skip dependants, nothing else."""
         self.aws.look_afresh()
-        walk = _Walk(self, graph, act)
+        walk = Walk(
+            graph,
+            act,
+            emit=self.emit,
+            clock=self.clock,
+            tick=self.poll,
+            workers=self.workers,
+            expected=self._expected,
+        )
         walk.run()
         return walk.result
+
+    def _expected(self, name: str) -> float:
+        kind = self.stack.get(name) or Resource.kinds.get(self.state.get(name).get("kind", ""))
+        return kind.typical[1] if kind and kind.typical else 1.0
 
 
 class _Decision(NamedTuple):
@@ -466,111 +439,6 @@ class _Decision(NamedTuple):
     item: Resource | None = None
     live: Live | None = None
     ours: bool = True
-
-
-class _Walk:
-    """One run over a graph: a ready queue, a pool for the steps, a heap of those who wait."""
-
-    def __init__(self, engine: Engine, graph: Mapping[str, Collection[str]], act: Callable[[str], Steps[str]]) -> None:
-        self.graph, self.act, self.emit, self.clock = graph, act, engine.emit, engine.clock
-        self.tick = engine.poll
-        self.result = Result()
-        self.order = TopologicalSorter(graph)
-        self.urgency = _urgency(graph, engine)
-        self.waiting: list[tuple[float, int, str, Steps[str]]] = []
-        self.running: dict[Future[Any], tuple[str, Steps[str]]] = {}
-        self.began: dict[str, float] = {}
-        self.tiebreak = itertools.count()
-        self.pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="tecs")
-        self.start = self.clock.now()
-
-    def run(self) -> None:
-        self.order.prepare()
-        try:
-            while self.order.is_active():
-                self._begin()
-                self._resume()
-                self._collect(self.running)
-        except KeyboardInterrupt as stop:
-            self._stop(stop)
-        finally:
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            self.result.seconds = self.clock.now() - self.start
-            self.result.longest = self._longest()
-
-    def _begin(self) -> None:
-        """Start what has become ready; skip what waits for a failure."""
-        while ready := self.order.get_ready():
-            for name in sorted(ready, key=lambda n: -self.urgency[n]):
-                bad = [n for n in sorted(self.graph[name]) if self.result.outcomes.get(n) in ("failed", "skipped")]
-                if bad:
-                    self._end(name, "skipped", f"waits for {', '.join(bad)}")
-                else:
-                    self.began[name] = self.clock.now()
-                    self._submit(name, self.act(name))
-
-    def _resume(self) -> None:
-        while self.waiting and self.waiting[0][0] <= self.clock.now():
-            _, _, name, steps = heapq.heappop(self.waiting)
-            self._submit(name, steps)
-
-    def _submit(self, name: str, steps: Steps[str]) -> None:
-        self.running[self.pool.submit(_step, steps)] = (name, steps)
-
-    def _collect(self, running: Mapping[Future[Any], Any], *, go_on: bool = True) -> None:
-        """Wait until something happens, then record it."""
-        until = self.waiting[0][0] - self.clock.now() if self.waiting and go_on else None
-        if not running and until is None:
-            return
-        for future in self.clock.wait(list(running), None if until is None else max(0.0, until)):
-            name, steps = self.running.pop(future)
-            error = future.exception()
-            if isinstance(error, Exception):
-                self.result.errors[name] = error
-                self._end(name, "failed", str(error))
-            elif error is not None:
-                raise error
-            else:
-                wait, outcome = future.result()
-                if outcome is not None:
-                    self._end(name, outcome)
-                else:  # wake on a common tick, so that looks at one listing share it
-                    due = math.ceil((self.clock.now() + wait) / self.tick) * self.tick
-                    heapq.heappush(self.waiting, (due, next(self.tiebreak), name, steps))
-
-    def _end(self, name: str, outcome: str, detail: str = "") -> None:
-        now = self.clock.now()
-        took = now - self.began.get(name, now)
-        self.result.outcomes[name] = outcome
-        self.result.took[name], self.result.finished[name] = took, now - self.start
-        self.emit(Event(name, outcome, detail, took))
-        self.order.done(name)
-
-    def _stop(self, stop: KeyboardInterrupt) -> None:
-        """Start nothing new; let the running calls finish and be recorded. A second signal passes through."""
-        self.result.interrupted = True
-        self.emit(Event("", "interrupted", str(stop)))
-        while self.running:
-            self._collect(self.running, go_on=False)
-        for name in self.graph:
-            self.result.outcomes.setdefault(name, "interrupted")
-
-    def _longest(self) -> list[str]:
-        """From the last one to finish back along whichever predecessor finished last."""
-        finished, path = self.result.finished, []
-        name = max(finished, key=lambda n: finished[n], default=None)
-        while name is not None:
-            path.append(name)
-            name = max((n for n in self.graph[name] if n in finished), key=lambda n: finished[n], default=None)
-        return path[::-1]
-
-
-def _step(steps: Steps[str]) -> tuple[float, str | None]:
-    """Run up to the next wait: (seconds, None), or (0, outcome) at the end."""
-    try:
-        return next(steps), None
-    except StopIteration as end:
-        return 0.0, end.value
 
 
 def _nothing() -> Steps[None]:
@@ -586,27 +454,3 @@ def _named(error: BaseException, names: Collection[str]) -> bool:
     return any(
         this == name.partition(": ")[0] and name.partition(": ")[2].lower() in str(error).lower() for name in names
     )
-
-
-def _urgency(graph: Mapping[str, Collection[str]], engine: Engine) -> dict[str, float]:
-    """Seconds that are expected to follow from the start of each name on: the longest go first."""
-    order = list(TopologicalSorter(graph).static_order())
-    after = dict.fromkeys(order, 0.0)
-    total: dict[str, float] = {}
-    for name in reversed(order):
-        kind = engine.stack.get(name) or Resource.kinds.get(engine.state.get(name).get("kind", ""))
-        total[name] = after[name] + (kind.typical[1] if kind and kind.typical else 1.0)
-        for need in graph[name]:
-            after[need] = max(after[need], total[name])
-    return total
-
-
-def closure(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
-    """`names` and everything reachable from them."""
-    seen: set[str] = set()
-    todo = list(names)
-    while todo:
-        if (name := todo.pop()) not in seen:
-            seen.add(name)
-            todo.extend(neighbours(name))
-    return seen

@@ -30,7 +30,6 @@ class _Facts:
 
 def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str, Any]]:
     project, region = config.project, config.region
-    cluster = f"{project}-cluster"
     subnets = [facts.get(f"private-{index}") for index in range(config.zone_count)]
     plain = {
         "account": account,
@@ -70,6 +69,12 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
         "benchmark_security_group_id": facts.get("benchmark-sg"),
     }
     yield from plain.items()
+    yield from _names(facts)
+    yield from _commands(config, facts, subnets)
+
+
+def _names(facts: _Facts) -> Iterator[tuple[str, Any]]:
+    """Roles, repositories and task definitions."""
     for role in (
         "ecs-execution",
         "temporal-task",
@@ -93,6 +98,11 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
         word = title.replace("-", "_")
         yield f"{word}_task_definition_arn", facts.get(f"{title}-task")
         yield f"{word}_task_definition_family", facts.get(f"{title}-task", "family")
+
+
+def _commands(config: Config, facts: _Facts, subnets: list[Any]) -> Iterator[tuple[str, Any]]:
+    project, region = config.project, config.region
+    cluster = f"{project}-cluster"
     for service in SERVICES.values():
         word = service.title.replace("-", "_")
         name = facts.get(f"{service.title}-service", "service_name")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .engine import Engine, closure
+from .engine import Engine
 from .resource import Resource
 from .stack import Stack, revive
 from .state import State
+from .walk import closure
 
 if TYPE_CHECKING:
     from .aws import Aws

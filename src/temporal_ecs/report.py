@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from .engine import Change, Event, Result
+from .engine import Change
+from .walk import Event, Result
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

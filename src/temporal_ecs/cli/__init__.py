@@ -76,7 +76,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the last resort: nobody gets a raw traceback
         code = _complain(app, error)
     sys.stdout.flush()
     sys.stderr.flush()

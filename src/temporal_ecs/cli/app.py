@@ -18,11 +18,12 @@ from temporal_ecs.errors import ConfigError, TecsError
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
     from temporal_ecs.config import Config
-    from temporal_ecs.engine import Engine, Result
+    from temporal_ecs.engine import Engine
     from temporal_ecs.report import Talk
     from temporal_ecs.sandbox.process import Sandbox
     from temporal_ecs.stack import Stack
     from temporal_ecs.state import State
+    from temporal_ecs.walk import Result
 
 SANDBOX_KEYS = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
 
@@ -115,6 +116,7 @@ class App:
     @cached_property
     def state(self) -> State:
         from temporal_ecs.state import State
+    from temporal_ecs.walk import Result
 
         return State(self.state_path, project=self.config.project, account=self.aws.account, region=self.config.region)
 

@@ -86,7 +86,7 @@ def provision(app: App, names: tuple[str, ...], adopt: tuple[str, ...], *, yes: 
                 show_plan(app.talk, changes, app.stack.groups())
             app.confirm("Go on?", yes=False)
     with app.changing("provision") as take_lock:
-        from temporal_ecs.engine import closure
+        from temporal_ecs.walk import closure
 
         total = len(closure(chosen or app.stack, app.stack.needs))
         with app.talk.progress(total) as emit:

@@ -169,8 +169,8 @@ def _health(service: Service) -> dict[str, Any]:
     if service.name == "worker":
         return _shell_check(f"nc -z localhost {service.membership}", 60)
     served = {"history": "HistoryService", "matching": "MatchingService", "frontend": "WorkflowService"}
-    probe = f"grpc_health_probe -addr=localhost:{service.grpc} -service=temporal.api.workflowservice.v1.{served[service.name]}"
-    return _shell_check(probe, 60)
+    name = f"temporal.api.workflowservice.v1.{served[service.name]}"
+    return _shell_check(f"grpc_health_probe -addr=localhost:{service.grpc} -service={name}", 60)
 
 
 def _temporal(config: Config, service: Service) -> Container:

@@ -47,6 +47,8 @@ class Call(NamedTuple):
 
 _READS = ("Describe", "List", "Get", "BatchGet", "Search", "Lookup", "Filter", "Discover", "Head", "Simulate")
 
+_REMEMBERED = 100_000  # calls; a sandbox may be polled for hours
+
 Hook = Callable[[Call], None]
 
 _SERVICES = {  # where the signing name isn't botocore's
@@ -64,6 +66,7 @@ class Front:
         aws.install()
         self.before, self.after = before, after
         self.calls: list[Call] = []
+        self._served = 0
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -79,7 +82,7 @@ class Front:
 
     def _identity(self) -> wire.Answer:
         """Which process this is: nobody stops another one by mistake."""
-        text = json.dumps({"pid": os.getpid(), "calls": len(self.calls)})
+        text = json.dumps({"pid": os.getpid(), "calls": self._served})
         return 200, {"Content-Type": "application/json"}, text.encode()
 
     def _answer(self, environ: dict[str, Any]) -> wire.Answer:
@@ -105,8 +108,10 @@ class Front:
 
     def _act(self, environ: dict[str, Any], request: Request, model: OperationModel, protocol: str) -> wire.Answer:
         WORLD.clock.catch_up()
-        call = Call(len(self.calls) + 1, request.service, request.operation, request.params)
+        self._served += 1
+        call = Call(self._served, request.service, request.operation, request.params)
         self.calls.append(call)
+        del self.calls[:-_REMEMBERED]
         try:
             if self.before:
                 self.before(call)

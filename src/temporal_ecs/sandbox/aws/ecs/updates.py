@@ -20,7 +20,7 @@ def update_service(request: Request) -> dict[str, Any]:
     if service.status != "ACTIVE":
         raise Fault("ServiceNotActiveException", "Service was not ACTIVE.")
     changes: dict[str, Any] = {name: value for name, value in request.params.items() if name not in _NOT_MEMBERS}
-    reference: str = changes.get("taskDefinition", service.data["taskDefinition"])
+    reference = str(changes.get("taskDefinition") or service.data["taskDefinition"])
     definition = deployments.definition_of(request, reference)
     if "taskDefinition" in changes:
         changes["taskDefinition"] = definition.data["taskDefinitionArn"]

@@ -1,0 +1,11 @@
+"""Fixtures of all tests; no test sees AWS settings of the person who runs it."""
+
+import os
+
+from cloud import _server, new_project, provisioned, sandbox
+
+__all__ = ["_server", "new_project", "provisioned", "sandbox"]
+
+for _name in [name for name in os.environ if name.startswith(("AWS_", "TECS_"))]:
+    del os.environ[_name]
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
