@@ -116,7 +116,6 @@ class App:
     @cached_property
     def state(self) -> State:
         from temporal_ecs.state import State
-    from temporal_ecs.walk import Result
 
         return State(self.state_path, project=self.config.project, account=self.aws.account, region=self.config.region)
 
