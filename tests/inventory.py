@@ -217,7 +217,8 @@ def _iam(reader: _Reader) -> None:
         reader.add("roles", row["RoleName"], row | extra, row["Tags"])
     reader.kinds["service-linked-roles"] = {name: {} for name in linked}
     for row in reader.rows("iam", "list_instance_profiles", "InstanceProfiles"):
-        tags = reader.client("iam").list_instance_profile_tags(InstanceProfileName=row["InstanceProfileName"])["Tags"]
+        whole = reader.client("iam").get_instance_profile(InstanceProfileName=row["InstanceProfileName"])
+        tags = whole["InstanceProfile"].get("Tags")
         extra = {"Roles": [role["RoleName"] for role in row["Roles"]]}
         reader.add("instance-profiles", row["InstanceProfileName"], row | extra, tags)
     for row in reader.rows("iam", "list_policies", "Policies", Scope="Local"):

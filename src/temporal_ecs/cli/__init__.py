@@ -67,7 +67,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     app = App()
     try:
-        code = cli.main(obj=app, standalone_mode=False)
+        code = cli.main(prog_name="tecs", obj=app, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
