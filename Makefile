@@ -43,10 +43,10 @@ lock: venv ## resolve requirements.lock anew
 		--no-header --no-annotate --quiet --output-file requirements.lock
 
 bench: venv ## speeds and numbers of calls, measured side by side
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench.py
 
 crash: venv ## cut the run at every AWS call, and run it again
-	$(BIN)/python -m tests.crash --all --jobs $(JOBS)
+	$(BIN)/python tests/crash.py --all --jobs $(JOBS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .crash .mypy_cache .pytest_cache .ruff_cache .coverage* .hypothesis

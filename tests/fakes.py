@@ -467,7 +467,7 @@ class FakePermanent(FakeUntaggable):
 # ---------------------------------------------------------------------------------------------------- at work
 
 
-class Bench:
+class World:
     """One project: its state file, its cloud, its clock. Every command is a new process, as it were: it reads the
     state anew. `events` are the last one's."""
 

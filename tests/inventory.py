@@ -29,7 +29,7 @@ VOLATILE = frozenset(
     AvailableIpAddressCount NetworkInterfaceIds NetworkInterfaceId PrivateIpAddress PrivateIp AssociationId DnsEntries
     CidrBlockAssociationSet RouteTableAssociationId SecurityGroupRuleId SecurityGroupRuleArn
     RoleId RoleLastUsed InstanceProfileId InstanceProfileList
-    storedBytes SecretVersionsToStages Version revision ChangeProgressDetails ServiceSoftwareOptions
+    DomainId storedBytes SecretVersionsToStages Version revision ChangeProgressDetails ServiceSoftwareOptions
     activeServicesCount registeredContainerInstancesCount runningTasksCount pendingTasksCount statistics attachments
     deployments events runningCount pendingCount platformVersion Instances EnabledMetrics
     """.split()
@@ -287,7 +287,8 @@ def _data(reader: _Reader) -> None:
     for row in reader.rows("dsql", "list_clusters", "clusters"):
         whole = reader.client("dsql").get_cluster(identifier=row["identifier"])
         reader.add("databases", "untagged", whole, whole.get("tags"), row["identifier"])
-    for row in reader.rows("ssm", "describe_parameters", "Parameters"):
+    mine = [{"Key": "Name", "Option": "BeginsWith", "Values": [f"/{reader.project}/"]}]
+    for row in reader.rows("ssm", "describe_parameters", "Parameters", ParameterFilters=mine):
         tags = reader.client("ssm").list_tags_for_resource(ResourceType="Parameter", ResourceId=row["Name"])["TagList"]
         value = reader.client("ssm").get_parameter(Name=row["Name"])["Parameter"]["Value"]
         reader.add("parameters", row["Name"], row | {"Value": value}, tags)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import LOCKED, TecsError, code
 from .holder import Holder
+from .state import locked
 
 if TYPE_CHECKING:
     from .aws import Aws
@@ -23,25 +26,28 @@ class OperatorLock:
 
     def take(self) -> None:
         """TecsError with status LOCKED while somebody else holds it."""
-        try:
-            self._put(overwrite=False)
-        except Exception as error:
-            if code(error) != "ParameterAlreadyExists":
-                raise
-            holder = self.holder()
+        mine = Holder.this(self.operation)
+        while not self._put(mine, overwrite=False):
+            text = self._text()
+            if text is None:  # given back this moment
+                continue
+            holder = Holder.parse(text)
+            if holder == mine:  # the request was sent twice, because its first answer got lost
+                break
             if holder is None or not holder.dead():
                 raise TecsError(
                     f"another operator is changing {self.aws.project}: {holder or 'unknown holder'}",
                     "Nothing was changed. Wait until it has finished; if it never will, `tecs state unlock`.",
                     status=LOCKED,
-                ) from None
+                )
             self.note(f"took over the lock of a dead process: {holder}")
-            self._put(overwrite=True)
+            self._put(mine, overwrite=True)
+            break
         self._held = True
 
-    def drop(self) -> None:
-        """Give the lock back, if it was taken."""
-        if self._held:
+    def drop(self, *, abandoned: bool = False) -> None:
+        """Give the lock back, if it was taken; with `abandoned` also one that a dead process holds."""
+        if self._held or (abandoned and (holder := self.holder()) is not None and holder.dead()):
             self.clear()
             self._held = False
 
@@ -55,18 +61,48 @@ class OperatorLock:
 
     def holder(self) -> Holder | None:
         """Who holds it, or None when nobody does (or somebody who left no name)."""
+        return Holder.parse(self._text() or "")
+
+    def _text(self) -> str | None:
         try:
-            return Holder.parse(self.aws.ssm.get_parameter(Name=self.parameter)["Parameter"]["Value"])
+            return str(self.aws.ssm.get_parameter(Name=self.parameter)["Parameter"]["Value"])
         except Exception as error:
             if code(error) != "ParameterNotFound":
                 raise
             return None
 
-    def _put(self, *, overwrite: bool) -> None:
-        self.aws.ssm.put_parameter(
-            Name=self.parameter,
-            Description="Held by tecs while it changes this project",
-            Value=Holder.this(self.operation).encode(),
-            Type="String",
-            Overwrite=overwrite,
-        )
+    def _put(self, holder: Holder, *, overwrite: bool) -> bool:
+        """Whether it is written: not when it exists and may not be overwritten."""
+        try:
+            self.aws.ssm.put_parameter(
+                Name=self.parameter,
+                Description="Held by tecs while it changes this project",
+                Value=holder.encode(),
+                Type="String",
+                Overwrite=overwrite,
+            )
+        except Exception as error:
+            if code(error) != "ParameterAlreadyExists":
+                raise
+            return False
+        return True
+
+
+@contextmanager
+def changing(
+    aws: Aws, state: Path, operation: str, note: Callable[[str], None] = lambda _: None
+) -> Iterator[Callable[[], None]]:
+    """Hold the state file for one command; yields what takes the operators' lock, for the moment before the first
+    change. Both are given back at the end.
+
+    A command that finds nothing to change never takes the operators' lock; the one of a process that died with this
+    state file goes all the same.
+    """
+    with locked(state, operation) as left_behind:
+        if left_behind is not None:
+            note(f"took over the lock of a dead process: {left_behind}")
+        lock = OperatorLock(aws, operation, note)
+        try:
+            yield lock.take
+        finally:
+            lock.drop(abandoned=left_behind is not None)

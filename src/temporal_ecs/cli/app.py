@@ -159,17 +159,12 @@ class App:
     @contextmanager
     def changing(self, operation: str) -> Iterator[Callable[[], None]]:
         """Hold the state file; yields what takes the operators' lock, which is dropped at the end."""
-        from temporal_ecs.lock import OperatorLock
-        from temporal_ecs.state import locked
+        from temporal_ecs.lock import changing
 
-        with locked(self.state_path, operation) as left_behind:
-            if left_behind is not None:
-                self.talk.say(f"took over the lock of a dead process: {left_behind}", "yellow")
-            lock = OperatorLock(self.aws, operation, lambda text: self.talk.say(text, "yellow"))
-            try:
-                yield lock.take
-            finally:
-                lock.drop()
+        with changing(self.aws, self.state_path, operation, lambda text: self.talk.say(text, "yellow")) as take:
+            for read_before in ("state", "engine"):  # another command may have written it since
+                self.__dict__.pop(read_before, None)
+            yield take
 
     def conclude(self, result: Result, *, next_step: str = "") -> None:
         """Show how a walk ended, and leave with its exit status."""

@@ -1,0 +1,97 @@
+"""Figures, measured side by side where they are ratios: `make bench`.
+
+Terraform's figures come from the same stack on the same emulator: 550 calls for the first apply, 256 calls and 6.2
+to 6.9 s for a plan that never becomes a no-op. It is not installed here.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import simulation
+
+ROOT = Path(__file__).parent.parent
+TECS = str(Path(sys.executable).with_name("tecs"))
+TERRAFORM_PLAN = (6.2, 6.9)
+ROUNDS = 11
+
+
+def environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TECS_"))}
+
+
+def timed(command: list[str], folder: Path | None = None) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment())
+    return time.perf_counter() - start
+
+
+def side_by_side(mine: list[str], other: list[str]) -> tuple[float, float, float]:
+    """Medians of both, and of the ratio pair by pair; the first pair warms up."""
+    pairs = [(timed(mine), timed(other)) for _ in range(ROUNDS + 1)][1:]
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(a / b for a, b in pairs),
+    )
+
+
+def awscli() -> str:
+    """The AWS CLI in a virtual environment of its own."""
+    folder = ROOT / ".bench" / "awscli"
+    tool = folder / "bin" / "aws"
+    if not tool.exists():
+        venv.create(folder, with_pip=True)
+        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "awscli"]
+        subprocess.run(pip, check=True)
+    return str(tool)
+
+
+@contextmanager
+def sandbox(folder: Path) -> Iterator[None]:
+    timed([TECS, "sandbox", "start", "--speed", "1000000", "--hours", "0.5"], folder)
+    try:
+        yield
+    finally:
+        timed([TECS, "sandbox", "stop"], folder)
+
+
+def calls(folder: Path, *words: str) -> tuple[int, float]:
+    """AWS calls and seconds of one command."""
+    log = folder / "calls.jsonl"
+    log.unlink(missing_ok=True)
+    took = timed([TECS, "--sandbox", "--api-log", str(log), *words], folder)
+    return len(log.read_text(encoding="utf-8").splitlines()), took
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for what, figure in zip(("provision", "teardown"), simulation.run(folder), strict=True):
+            print(f"simulated {what}: {figure.makespan:.0f} s, critical path {figure.critical_path:.0f} s, "
+                  f"ratio {figure.ratio:.3f} (at most 1.05)")  # fmt: skip
+        with sandbox(folder):
+            first, took = calls(folder, "provision", "--yes")
+            print(f"first provision: {first} AWS calls in {took:.1f} s (at most 400 calls; Terraform 550)")
+            plans = [calls(folder, "plan", "--check") for _ in range(5)]
+            median = statistics.median(took for _, took in plans)
+            low, high = TERRAFORM_PLAN
+            print(f"no-op plan: {plans[0][0]} AWS calls (at most 70; Terraform 256), whole process {median:.2f} s, "
+                  f"1/{low / median:.1f} to 1/{high / median:.1f} of Terraform's {low} to {high} s (aim 1/5)")  # fmt: skip
+            again, took = calls(folder, "provision", "--yes")
+            print(f"second provision: {again} AWS calls in {took:.2f} s")
+    mine, other, ratio = side_by_side([TECS, "--help"], [awscli(), "--version"])
+    print(f"tecs --help {mine * 1000:.0f} ms, aws --version {other * 1000:.0f} ms: ratio {ratio:.2f} (at most 0.33)")
+
+
+if __name__ == "__main__":
+    main()
