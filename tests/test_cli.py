@@ -337,6 +337,25 @@ def test_failures_name_causes_and_the_way_on(tecs: Operator):
     assert tecs("provision", "grafana-logs", "--adopt", "grafana-logs", "-y").status == 0
 
 
+def test_the_sandbox_is_started_used_and_stopped(tecs: Operator):
+    tecs.monkeypatch.delenv("AWS_ENDPOINT_URL")
+    tecs.monkeypatch.setenv("AWS_PROFILE", "of-somebody")
+    assert tecs("sandbox", "status").status == 1
+    started = json.loads(tecs("-o", "json", "sandbox", "start", "--speed", "100000", "--hours", "0.1").out)
+    try:
+        assert tecs("sandbox", "status").out.startswith(f"running at {started['endpoint']}, process {started['pid']}")
+        assert f"export AWS_ENDPOINT_URL={started['endpoint']}\n" in tecs("sandbox", "env").out
+        assert json.loads(tecs("-o", "json", "sandbox", "env").out)["TECS_SANDBOX"] == "1"
+        assert "1 created" in tecs("--sandbox", "provision", "vpc", "--yes").err
+        assert "in the sandbox" in tecs("--sandbox", "provision", "vpc", "--yes").err
+        assert list(Path(".tecs/sandbox").glob("*.state.json"))
+    finally:
+        assert tecs("sandbox", "stop").err == "stopped\n"
+    assert tecs("sandbox", "stop").err == "it was not running\n"
+    assert not list(Path(".tecs/sandbox").glob("*.state.json"))
+    assert tecs.changes == 0  # nothing of all this reached the other endpoint
+
+
 def test_completion_knows_resources_and_groups(tecs: Operator):
     tecs.monkeypatch.setenv("_TECS_COMPLETE", "bash_complete")
     tecs.monkeypatch.setenv("COMP_WORDS", "tecs provision private-")

@@ -214,10 +214,13 @@ class Aws:
         """Forget every listing: a new command wants to see what is there now."""
         self._listings = _Listings(self.clock)
 
-    def ec2_row(self, item: Resource, id_: str | None, operation: str, key: str, id_key: str) -> dict[str, Any] | None:
+    def ec2_row(
+        self, item: Resource, id_: str | None, operation: str, key: str, id_key: str, **natural: Any
+    ) -> dict[str, Any] | None:
         """The row of an EC2 listing that is `item`: by id where it is known, else by our tags; `tags` added.
 
-        The shared listing is of what carries our tags; a thing that lost them is asked for by its id.
+        The shared listing is of what carries our tags; a thing that lost them is asked for by its id. `natural`
+        are filters of a natural key: what has it stands in the way of ours, whatever its tags.
         EC2 keeps showing some dead things for an hour: those are left out, and the dying come last.
         """
         filters = "Filter" if operation == "describe_nat_gateways" else "Filters"
@@ -232,6 +235,10 @@ class Aws:
             for row in sorted(rows, key=lambda row: str(row.get("State")).lower() in ("deleting", "failed")):
                 if row[id_key] == id_ if id_ else self.owns(item, row["tags"]):
                     return row
+        if natural and not id_:
+            named = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in natural.items()]
+            for row in self.rows(item, "ec2", operation, key, Filters=named):
+                return {**row, "tags": parse(row.get("Tags"))}
         return None
 
     def roles(self, item: Resource) -> list[dict[str, Any]]:
@@ -437,26 +444,26 @@ class _CallLog:
         except OSError as error:
             raise TecsError(f"cannot write the API log {path}: {error.strerror}", "Choose another --api-log.") from None
 
-    def before(self, context: dict[str, Any], **_: Any) -> None:
-        context["tecs_begun"] = time.monotonic()
+    def before(self, model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["tecs_call"] = (model, time.monotonic())
 
-    def after(self, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+    def after(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         meta = parsed.get("ResponseMetadata", {})
         extra = {"error": parsed["Error"].get("Code", "")} if "Error" in parsed else {}
-        self._write(model, context, meta.get("HTTPStatusCode", 0), meta.get("RetryAttempts", 0), extra)
+        self._write(context, meta.get("HTTPStatusCode", 0), meta.get("RetryAttempts", 0), extra)
 
-    def failed(self, exception: BaseException, context: dict[str, Any], model: Any = None, **_: Any) -> None:
-        if model is not None:
-            self._write(model, context, 0, 0, {"error": type(exception).__name__})
+    def failed(self, exception: BaseException, context: dict[str, Any], **_: Any) -> None:
+        self._write(context, 0, 0, {"error": type(exception).__name__})
 
-    def _write(self, model: Any, context: dict[str, Any], status: int, retries: int, extra: dict[str, str]) -> None:
+    def _write(self, context: dict[str, Any], status: int, retries: int, extra: dict[str, str]) -> None:
+        model, begun = context["tecs_call"]
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "service": model.service_model.service_name,
             "operation": model.name,
             "status": status,
             "retries": retries,
-            "ms": round(1000 * (time.monotonic() - context.get("tecs_begun", time.monotonic()))),
+            "ms": round(1000 * (time.monotonic() - begun)),
             **extra,
         }
         os.write(self._out, f"{json.dumps(line)}\n".encode())  # one write for a line: threads don't mix

@@ -79,7 +79,8 @@ class _Doing:
             elif event.phase == "wait":
                 self.detail[name] = event.detail or "waiting for AWS"
                 self.typical[name] = event.typical
-                self.since.setdefault(name, time.monotonic() - event.seconds)
+                begun = time.monotonic() - event.seconds
+                self.since[name] = min(begun, self.since.get(name, begun))
             elif event.phase in DOING:
                 self.phase[name] = DOING[event.phase]
                 self.since.setdefault(name, time.monotonic())

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=Group)
-def sandbox() -> None:
+@click.pass_obj
+def sandbox(app: App) -> None:
     """Run the local AWS to try tecs on."""
+    app.sandbox = True  # profiles of the AWS configuration mean nothing here
 
 
 def _require() -> None:
