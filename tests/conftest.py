@@ -2,6 +2,8 @@
 
 import os
 
+from hypothesis import settings
+
 from cloud import _server, new_project, provisioned, sandbox
 
 __all__ = ["_server", "new_project", "provisioned", "sandbox"]
@@ -9,3 +11,7 @@ __all__ = ["_server", "new_project", "provisioned", "sandbox"]
 for _name in [name for name in os.environ if name.startswith(("AWS_", "TECS_"))]:
     del os.environ[_name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=2000)  # pytest --hypothesis-profile thorough
+settings.load_profile("quick")

@@ -30,6 +30,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ from botocore.loaders import JSONFileLoader  # noqa: E402
 from cloud import ACCOUNT, KEYS, PROJECT, REGION, STACK  # noqa: E402
 from leap import Leap  # noqa: E402
 
-from temporal_ecs.aws import Aws  # noqa: E402
+from temporal_ecs.aws import READING, Aws  # noqa: E402
 from temporal_ecs.engine import Engine, Result  # noqa: E402
 from temporal_ecs.holder import Holder  # noqa: E402
 from temporal_ecs.lock import changing  # noqa: E402
@@ -67,10 +68,10 @@ SERVICES = (
 ).split()
 
 SIDES = ("before", "after", "flight")
-POLL = 30.0
+POLL = 60.0
 """Seconds between two looks: the time leaps, so this only decides how many calls a long wait is made of."""
 
-STUCK = 240
+STUCK = 120
 """Real seconds after which a child says where it hangs, and ends."""
 
 COMMANDS: dict[str, Callable[[Engine], Result]] = {
@@ -78,7 +79,26 @@ COMMANDS: dict[str, Callable[[Engine], Result]] = {
     "teardown": lambda engine: engine.teardown(),
     "destroy": lambda engine: engine.teardown(with_data=True),
 }
-"""What is cut. The two that remove work on a whole stack."""
+
+
+class Phase(NamedTuple):
+    """What is cut, what is run next, and at how many of the calls in `--all`. What removes is cut on a whole stack."""
+
+    cut: str
+    then: str
+    step: int = 1
+    ignored: frozenset[str] = frozenset()  # kinds that rightly differ from the run that was never cut
+
+
+PHASES = {
+    "provision": Phase("provision", "provision"),
+    "teardown": Phase("teardown", "teardown"),
+    "destroy": Phase("destroy", "destroy"),
+    # Service-linked roles belong to the account and stay, if they were there.
+    "abandoned": Phase("provision", "destroy", 4, frozenset({"service-linked-roles"})),
+    # ECS never counts a family's revisions from 1 again.
+    "revived": Phase("destroy", "provision", 4, frozenset({"revisions"})),
+}
 
 
 class Point(NamedTuple):
@@ -165,10 +185,22 @@ class Gate:
             del self.waiting[ticket]
             return self.front(environ, start_response)
 
+    def mutation_waits(self) -> bool:
+        """Whether what is waiting would change anything."""
+        return any(not _reads(environ) for environ in list(self.waiting.values()))
+
     def carry_out(self) -> None:
         """Do what was waiting, in a child, without an answer to anybody."""
         for environ in list(self.waiting.values()):
             self.front(environ, lambda *_: None)
+
+
+def _reads(environ: dict[str, Any]) -> bool:
+    """Whether a request only looks, by the name of its operation or, where it has none, by its method."""
+    stream = environ["wsgi.input"]
+    asked = re.search(rb"(?:^|&)Action=(\w+)", stream.getvalue())
+    name = asked[1].decode() if asked else environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+    return name.startswith(READING) if name else environ["REQUEST_METHOD"] == "GET"
 
 
 # -- the parent ------------------------------------------------------------------------------------------------
@@ -185,8 +217,8 @@ class Matrix:
     clean: dict[str, Any]
     wanted: Callable[[str, Point], bool]
     phase: str = ""
-    first: int = 0  # number of calls before the phase
     active: bool = False
+    number: int = 0  # of the call that is being cut
     children: dict[int, tuple[str, Point, str, Path]] = field(default_factory=dict)
     done: list[dict[str, Any]] = field(default_factory=list)
     peak: int = 0  # KiB, of the largest child
@@ -195,17 +227,16 @@ class Matrix:
         """Cut one command everywhere; how many calls it made."""
         self.account.server.reset()
         state = self.folder / phase
-        if phase != "provision":
+        if PHASES[phase].cut != "provision":
             self.account.run("provision", state)
-        self.phase, self.first, self.active = phase, len(self.account.server.calls), True
+        self.phase, self.number, self.active = phase, 0, True
         with held_by_the_dead():
-            self.account.run(phase, state)
+            self.account.run(PHASES[phase].cut, state)
         self.active = False
         while self.children:
             self._reap()
-        calls = len(self.account.server.calls) - self.first
         shutil.rmtree(state)
-        return calls
+        return self.number
 
     def hook(self, side: str) -> Callable[[Call], None]:
         return lambda call: self._at(call, side)
@@ -213,12 +244,14 @@ class Matrix:
     def _at(self, call: Call, side: str) -> None:
         if not self.active:
             return
+        if side == "before":
+            self.number += 1
         self._cut(call, side)
-        if side == "after" and self.account.server.front.waiting:  # type: ignore[attr-defined]
+        if side == "after" and self.account.server.front.mutation_waits():  # type: ignore[attr-defined]
             self._cut(call, "flight")
 
     def _cut(self, call: Call, side: str) -> None:
-        point = Point(call.number - self.first, side)
+        point = Point(self.number, side)
         if not self.wanted(self.phase, point):
             return
         while len(self.children) >= self.jobs:
@@ -233,6 +266,9 @@ class Matrix:
     def _child(self, point: Point, called: str, folder: Path) -> None:
         """All that happens in a child; never returns."""
         faulthandler.dump_traceback_later(STUCK, exit=True)
+        gc.disable()  # it ends soon, and collecting takes a quarter of its time
+        self.active = False
+        _renew_locks()
         Holder.this = _LIVING  # type: ignore[method-assign]
         began = time.monotonic()
         why = ""
@@ -247,13 +283,14 @@ class Matrix:
 
     def _mended(self, folder: Path) -> str:
         """Run the command again, to its end; what is wrong afterwards, or ""."""
+        _, then, _, ignored = PHASES[self.phase]
         account = Account(Leap(self.account.clock.now())).start()
-        account.run(self.phase, folder)
-        mutations = account.server.count(mutating=True)
-        if wrong := differences(self.clean[self.phase], account.inventory()):
-            return f"{wrong}\nwhat the second run changed: {dict(mutations)}"
-        if mutations := _nothing_left_to_do(account, self.phase, folder):
-            return f"a third run would still change something: {mutations}"
+        account.run(then, folder)
+        changed = account.server.count(mutating=True)
+        if wrong := differences(self.clean[then], account.inventory(), ignored):
+            return f"{wrong}\nwhat the second run changed: {dict(changed)}"
+        if changed := _nothing_left_to_do(account, then, folder):
+            return f"a third run would still change something: {changed}"
         return ""
 
     def _reap(self) -> None:
@@ -281,12 +318,19 @@ class Matrix:
         append(self.results, row)
 
 
-def _nothing_left_to_do(account: Account, phase: str, folder: Path) -> dict[Any, int]:
+def _nothing_left_to_do(account: Account, command: str, folder: Path) -> dict[Any, int]:
     before = account.server.count(mutating=True)
-    account.run(phase, folder)
+    account.run(command, folder)
     return dict(account.server.count(mutating=True) - before)
 
 
+def _renew_locks() -> None:
+    """Python 3.11's cached properties share a lock that a thread of the parent may hold."""
+    for each in _CACHED_PROPERTIES:
+        each.lock = threading.RLock()  # type: ignore[attr-defined]
+
+
+_CACHED_PROPERTIES: list[functools.cached_property[Any]] = []
 _LIVING = Holder.this
 
 
@@ -313,10 +357,10 @@ def copy_as_it_is(source: Path, target: Path) -> None:
             continue
 
 
-def differences(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+def differences(wanted: dict[str, Any], found: dict[str, Any], ignored: frozenset[str] = frozenset()) -> str:
     """How two inventories differ, thing by thing; "" when they are the same."""
     lines = []
-    for kind in sorted(wanted.keys() | found.keys()):
+    for kind in sorted((wanted.keys() | found.keys()) - ignored):
         a, b = wanted.get(kind, {}), found.get(kind, {})
         for name in sorted(a.keys() | b.keys()):
             if name not in b:
@@ -329,8 +373,8 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def clean_run(folder: Path) -> dict[str, Any]:
-    """What each phase makes of the account when nothing cuts it, and how many calls it takes; in a process of its
-    own, so that this one keeps an empty account."""
+    """What each command makes of the account when nothing cuts it, and how many calls it takes; in a process of
+    its own, so that this one keeps an empty account."""
     out = folder / "clean.json"
     pid = os.fork()
     if pid == 0:
@@ -348,16 +392,16 @@ def clean_run(folder: Path) -> dict[str, Any]:
 
 def _clean_run(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"calls": {}}
-    for phases in (("provision", "teardown"), ("provision", "destroy")):
+    for commands in (("provision", "teardown"), ("provision", "destroy")):
         shutil.rmtree(folder, ignore_errors=True)
         account = Account(Leap()).start()
         account.server.reset()
-        for phase in phases:
+        for command in commands:
             began = len(account.server.calls)
-            account.run(phase, folder)
-            found["calls"][phase] = len(account.server.calls) - began
+            account.run(command, folder)
+            found["calls"][command] = len(account.server.calls) - began
             again = account.inventory()
-            assert found.setdefault(phase, again) == again, differences(found[phase], again)
+            assert found.setdefault(command, again) == again, differences(found[command], again)
         account.server.stop()
     return found
 
@@ -399,7 +443,7 @@ def choose(calls: dict[str, int], count: int, seed: int, phases: list[str]) -> s
     every = [
         (phase, Point(number, side))
         for phase in phases
-        for number in range(1, int(calls[phase] * 0.97))
+        for number in range(1, int(calls[PHASES[phase].cut] * 0.97))
         for side in ("before", "after")
     ]
     return set(random.Random(seed).sample(every, min(count, len(every))))
@@ -412,11 +456,12 @@ def main() -> int:
     what.add_argument("--sample", type=int, metavar="N", help="N points by chance")
     what.add_argument("--point", type=Point.parse, action="append", metavar="N:SIDE", help="just this one")
     parser.add_argument("--seed", type=int, default=None, help="of --sample; the default is another one each time")
-    parser.add_argument("--phase", choices=COMMANDS, action="append", help="default: each")
+    parser.add_argument("--phase", choices=PHASES, action="append", help="default: each")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="children at a time")
     options = parser.parse_args()
-    phases = options.phase or list(COMMANDS)
-    folder = Path(tempfile.mkdtemp(prefix="tecs-crash-"))
+    phases = options.phase or list(PHASES)
+    memory = Path("/dev/shm")  # where the disk would be waited for at each of a state's several hundred writes
+    folder = Path(tempfile.mkdtemp(prefix="tecs-crash-", dir=memory if memory.is_dir() else None))
     try:
         return _run(options, phases, folder)
     finally:
@@ -441,13 +486,15 @@ def _run(options: argparse.Namespace, phases: list[str], folder: Path) -> int:
         chosen, passed = {(phase, point) for phase in phases for point in options.point}, set()
 
     def wanted(phase: str, point: Point) -> bool:
-        return (chosen is None or (phase, point) in chosen) and (phase, str(point)) not in passed
+        chosen_ = (phase, point) in chosen if chosen is not None else point.number % PHASES[phase].step == 0
+        return chosen_ and (phase, str(point)) not in passed
 
     account = Account(Leap())
     matrix = Matrix(account, folder, results, options.jobs, clean, wanted)
     account.server.front.before, account.server.front.after = matrix.hook("before"), matrix.hook("after")
     account.start(Gate(account.server.front))
     gc.collect()
+    _CACHED_PROPERTIES.extend(each for each in gc.get_objects() if isinstance(each, functools.cached_property))
     gc.freeze()
     for phase in phases:
         if chosen is None or any(p == phase for p, _ in chosen):

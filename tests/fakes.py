@@ -76,7 +76,7 @@ class VirtualClock(Clock):
                     raise KeyboardInterrupt
                 if done := {future for future in futures if future.done()}:
                     return done
-                due = min((t for t in (deadline, *self.interrupts, *(t for t, _ in self._sleepers)) if t is not None))
+                due = min(t for t in (deadline, *self.interrupts, *(t for t, _ in self._sleepers)) if t is not None)
                 self._now = max(self._now, due)
                 if self._sleepers and self._sleepers[0][0] <= self._now:
                     heapq.heappop(self._sleepers)
@@ -296,6 +296,10 @@ class FakeAws(Aws):
         self.cloud, self.clock = cloud, cloud.clock
         self._listings = _Listings(cloud.clock)
 
+    @property
+    def partition(self) -> str:
+        return "aws"
+
     def things(self, item: FakeThing) -> list[Thing]:
         """All that `item` shares a listing with, newest first."""
         kinds = {name for name, kind in Resource.kinds.items() if kind.listing == item.listing}
@@ -339,7 +343,7 @@ class FakeThing(Resource):
     dies: ClassVar[float] = 0.0
     hides: ClassVar[float] = 0.0  # seconds for which AWS doesn't show what it has just made
 
-    def find(self, aws: FakeAws, id: str | None) -> Live | None:
+    def find(self, aws: FakeAws, id: str | None) -> Live | None:  # noqa: A002
         for thing in aws.things(self):
             if self.is_(aws, thing, id):
                 return self.live(aws, thing)
@@ -420,6 +424,14 @@ class FakeSlow(FakeThing):
     dies = 60.0
     timeout = 600
     typical = (60, 120)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeBrief(FakeSlow):
+    """A kind that takes a moment."""
+
+    settles = 3.0
+    dies = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,25 +15,27 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import cloud
 from botocore.exceptions import ClientError
+
+import cloud
 
 Row = dict[str, Any]
 
 VOLATILE = frozenset(
-    """
-    ResponseMetadata OwnerId State Tags tags TagSet
-    CreateTime CreationTimestamp CreateDate creationTime createdAt CreatedDate CreatedTime creationTimestamp
-    LastModifiedDate LastChangedDate LastAccessedDate registeredAt updatedAt
-    CreatedBy createdBy registeredBy LastModifiedUser
-    AvailableIpAddressCount NetworkInterfaceIds NetworkInterfaceId PrivateIpAddress PrivateIp AssociationId DnsEntries
-    CidrBlockAssociationSet RouteTableAssociationId SecurityGroupRuleId SecurityGroupRuleArn
-    RoleId RoleLastUsed InstanceProfileId InstanceProfileList
-    DomainId storedBytes SecretVersionsToStages Version revision ChangeProgressDetails ServiceSoftwareOptions
-    activeServicesCount registeredContainerInstancesCount runningTasksCount pendingTasksCount statistics attachments
-    deployments events runningCount pendingCount platformVersion Instances EnabledMetrics
-    """.split()
-)
+    {
+        "ResponseMetadata", "OwnerId", "State", "Tags", "tags", "TagSet", "CreateTime", "CreationTimestamp",
+        "CreateDate", "creationTime", "createdAt", "CreatedDate", "CreatedTime", "creationTimestamp",
+        "LastModifiedDate", "LastChangedDate", "LastAccessedDate", "registeredAt", "updatedAt", "CreatedBy",
+        "createdBy", "registeredBy", "LastModifiedUser", "AvailableIpAddressCount", "NetworkInterfaceIds",
+        "NetworkInterfaceId", "PrivateIpAddress", "PrivateIp", "AssociationId", "DnsEntries",
+        "CidrBlockAssociationSet", "RouteTableAssociationId", "SecurityGroupRuleId", "SecurityGroupRuleArn",
+        "RoleId", "RoleLastUsed", "InstanceProfileId", "InstanceProfileList", "DomainId", "storedBytes",
+        "SecretVersionsToStages", "revision", "ChangeProgressDetails", "ServiceSoftwareOptions",
+        "activeServicesCount", "registeredContainerInstancesCount", "runningTasksCount", "pendingTasksCount",
+        "statistics", "attachments", "deployments", "events", "runningCount", "pendingCount", "platformVersion",
+        "Instances", "EnabledMetrics",
+    }
+)  # fmt: skip
 """Members of AWS's answers that differ between two runs, or that are read elsewhere here."""
 
 
@@ -114,11 +116,9 @@ def _network(reader: _Reader) -> None:
         if row["IsDefault"]:
             standard.add(row["VpcId"])
             continue
-        extra = {
-            "DnsSupport": ec2.describe_vpc_attribute(VpcId=row["VpcId"], Attribute="enableDnsSupport"),
-            "DnsHostnames": ec2.describe_vpc_attribute(VpcId=row["VpcId"], Attribute="enableDnsHostnames"),
-        }
-        reader.add("vpcs", row["CidrBlock"], {**row, **extra}, row["Tags"], row["VpcId"])
+        for name in ("DnsSupport", "DnsHostnames"):
+            row[name] = ec2.describe_vpc_attribute(VpcId=row["VpcId"], Attribute=f"enable{name}")[f"Enable{name}"]
+        reader.add("vpcs", row["CidrBlock"], row, row["Tags"], row["VpcId"])
     for kind, operation, key, id_, natural in (
         ("subnets", "describe_subnets", "Subnets", "SubnetId", "CidrBlock"),
         ("internet-gateways", "describe_internet_gateways", "InternetGateways", "InternetGatewayId", ""),
@@ -197,10 +197,8 @@ def _machines(reader: _Reader) -> None:
     reader.kinds["interfaces"] = dict(interfaces)
     for row in reader.rows("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups"):
         tags = [{key: tag[key] for key in ("Key", "Value", "PropagateAtLaunch")} for tag in row["Tags"]]
-        template = row.get("LaunchTemplate", {})
         extra = {
             "propagated": sorted(tag["Key"] for tag in tags if tag["PropagateAtLaunch"]),
-            "template_version": template.get("Version"),
             "subnets": sorted(row["VPCZoneIdentifier"].split(","), key=lambda each: reader.names.get(each, each)),
             "VPCZoneIdentifier": "",
         }
@@ -291,7 +289,7 @@ def _data(reader: _Reader) -> None:
     for row in reader.rows("ssm", "describe_parameters", "Parameters", ParameterFilters=mine):
         tags = reader.client("ssm").list_tags_for_resource(ResourceType="Parameter", ResourceId=row["Name"])["TagList"]
         value = reader.client("ssm").get_parameter(Name=row["Name"])["Parameter"]["Value"]
-        reader.add("parameters", row["Name"], row | {"Value": value}, tags)
+        reader.add("parameters", row["Name"], row | {"Value": value, "Version": 0}, tags)
     for row in reader.rows("secretsmanager", "list_secrets", "SecretList", IncludePlannedDeletion=True):
         reader.add("secrets", row["Name"], row, row.get("Tags"), row["ARN"])
     for row in reader.rows("ecr", "describe_repositories", "repositories"):

@@ -201,7 +201,12 @@ def write(text: str) -> Callable[[], None]:
 
 
 BAD_INPUT = {
-    "an unknown resource": (None, ["provision", "vcp", "-y"], 2, "unknown resource or group 'vcp', did you mean 'vpc'?"),
+    "an unknown resource": (
+        None,
+        ["provision", "vcp", "-y"],
+        2,
+        "unknown resource or group 'vcp', did you mean 'vpc'?",
+    ),
     "an unknown command": (None, ["provison"], 2, "unknown command 'provison', did you mean 'provision'?"),
     "an unknown option": (None, ["plan", "--chekc"], 2, "No such option"),
     "a bad range": ('network.cidr = "10.0.0.0/33"', ["plan"], 2, "network.cidr: must be an IPv4 range"),

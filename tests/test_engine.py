@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -10,14 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fakes import (
     REGION,
     WRITING,
     Call,
+    FakeBrief,
     FakeEdition,
     FakePermanent,
     FakeQuiet,
@@ -33,13 +38,10 @@ from fakes import (
     World,
     refusal,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from temporal_ecs.aws import _Listings
 from temporal_ecs.engine import PASSES, VISIBLE
 from temporal_ecs.errors import LOCKED, TecsError
-from temporal_ecs.resource import Ref, Resource
+from temporal_ecs.resource import Ref
 from temporal_ecs.walk import closure
 
 
@@ -65,7 +67,7 @@ def worlds(**options: Any) -> Iterator[Callable[[], World]]:
 Plan = list[tuple[int, set[int]]]
 """For each resource which kind it is, and which of the earlier ones it uses."""
 
-KINDS: tuple[type[FakeThing], ...] = (FakeThing, FakeTitled, FakeTokened, FakeSlow, FakeQuiet, FakeEdition)
+KINDS: tuple[type[FakeThing], ...] = (FakeThing, FakeTitled, FakeTokened, FakeBrief, FakeQuiet, FakeEdition)
 
 
 @st.composite
@@ -87,9 +89,7 @@ def declared(plan: Plan) -> list[FakeThing]:
 def chain(*kinds: type[FakeThing], **fields: Any) -> list[FakeThing]:
     """a, b, c …, each using the one before."""
     names = "abcdefgh"
-    return [
-        kind(name=names[i], uses=(Ref(names[i - 1]),) if i else (), **fields) for i, kind in enumerate(kinds)
-    ]
+    return [kind(name=names[i], uses=(Ref(names[i - 1]),) if i else (), **fields) for i, kind in enumerate(kinds)]
 
 
 # ----------------------------------------------------------------------------------------------- order
@@ -244,14 +244,14 @@ def test_what_has_settled_is_seen_at_most_three_percent_or_one_tick_late(tmp_pat
     result = world.provision(FakePatient(name="a"), poll=poll)
     assert result.ok
     assert takes <= result.seconds <= takes + max(poll, 0.03 * takes) + 1e-6
-    assert world.cloud.count("list") <= 2 + 1 / 0.03 * (1 + max(0.0, __import__("math").log(takes * 0.03 / poll))) + 5
+    assert world.cloud.count("list") <= 8 + (2 + math.log(max(1.0, takes * 0.03 / poll))) / 0.03, "ever fewer looks"
 
 
 def test_polling_keeps_its_rhythm_when_looks_take_time(tmp_path):
     world = World(tmp_path, latency=0.05)
     world.provision(FakeSlow(name="a"))
     looks = [at for at in world.cloud.times("list") if 2 < at < 30]
-    assert [b - a for a, b in zip(looks, looks[1:], strict=False)] == pytest.approx([1.0] * (len(looks) - 1))
+    assert [b - a for a, b in itertools.pairwise(looks)] == pytest.approx([1.0] * (len(looks) - 1))
 
 
 def test_waiting_says_for_what_how_long_and_what_is_usual(world):
@@ -479,10 +479,13 @@ def test_a_reference_to_an_output_that_does_not_exist_names_those_that_do(world)
     assert "pending" not in error.hint
 
 
+OWNER = Ref("aws", "account")
+
+
 def test_facts_of_the_account_are_no_dependency(world):
     @dataclass(frozen=True, kw_only=True)
     class FakeNamed(FakeThing):
-        owner: str | Ref = Ref("aws", "account")
+        owner: str | Ref = OWNER
 
         def fields_now(self):
             return super().fields_now() | {"owner": self.owner}
@@ -496,7 +499,9 @@ def test_facts_of_the_account_are_no_dependency(world):
 
 
 def foreign(world: World, kind: type[FakeThing], name: str = "a", **tags: str) -> None:
-    world.cloud.make(Thing(id="", kind=kind.__name__, title=name, fields={"size": 1, "uses": []}, tags=tags), titled=True)
+    world.cloud.make(
+        Thing(id="", kind=kind.__name__, title=name, fields={"size": 1, "uses": []}, tags=tags), titled=True
+    )
 
 
 @pytest.mark.parametrize("kind", [FakeTitled, FakeQuiet])
@@ -930,7 +935,7 @@ def test_a_parent_that_is_not_visible_yet_is_waited_for(world):
     class FakeHidden(FakeThing):
         absent = frozenset({"Thing.NotFound"})
 
-        def find(self, aws, id):
+        def find(self, aws, id):  # noqa: A002
             live = super().find(aws, id)
             return live or (self.live(aws, aws.cloud.the(self.name)) if aws.cloud.of(self.name) else None)
 
@@ -985,6 +990,20 @@ def test_what_vanished_before_its_removal_counts_as_gone(world):
     assert world.cloud.names("delete") == ["b"]
 
 
+def test_what_vanishes_while_it_is_changed_is_made_anew(world):
+    world.provision(FakeThing(name="a"))
+
+    def vanish(call: Call) -> None:
+        if call.verb == "update":
+            world.cloud.things.clear()
+
+    world.cloud.before = vanish
+    start = world.clock.now()
+    assert world.provision(FakeThing(name="a", size=2)).ok
+    assert world.cloud.the("a").fields["size"] == 2
+    assert world.clock.now() - start < 5
+
+
 def test_what_somebody_made_in_the_meantime_is_looked_at_again(world):
     def race(call: Call) -> None:
         if call.verb == "create":
@@ -1002,7 +1021,7 @@ def test_a_name_that_is_taken_but_shows_nowhere_is_told_as_what_it_is(world):
     result = world.provision(FakeTitled(name="a"))
     assert "the name is taken" in str(result.errors["a"])
     assert "accepted every change" not in str(result.errors["a"])
-    assert world.cloud.count("create") == PASSES
+    assert VISIBLE <= result.seconds <= VISIBLE + 2
 
 
 def test_reading_tags_is_tried_again_too(world):
@@ -1023,10 +1042,10 @@ def test_an_interrupt_starts_nothing_new_and_records_what_runs(tmp_path):
     assert result.interrupted
     assert not result.ok
     assert world.cloud.count("create") == 2
-    assert world.clock.now() == 20
+    assert world.clock.now() <= 30, "each of the two ended with a look"
     made = {thing.title: thing.id for thing in world.cloud.alive()}
     assert {name: record["id"] for name, record in world.written().items()} == made
-    assert set(result.outcomes.values()) == {"interrupted"}
+    assert sorted(result.outcomes.values()) == ["created"] * 2 + ["interrupted"] * 4
     assert [event.phase for event in world.events].count("interrupted") == 1
 
     result = world.provision(*stack)
@@ -1125,42 +1144,50 @@ SMALL = [
     FakeTitled(name="a"),
     FakeThing(name="b", uses=(Ref("a"),), colour="red"),
     FakeTokened(name="c", uses=(Ref("a"),)),
-    FakeSlow(name="d", uses=(Ref("b"), Ref("c")), colour="red"),
+    FakeBrief(name="d", uses=(Ref("b"), Ref("c")), colour="red"),
     FakeEdition(name="e", size=1),
     FakeQuiet(name="f", uses=(Ref("e"),), size=2),
 ]
 
 
-@pytest.mark.parametrize("with_effect", [False, True], ids=["before", "after"])
-def test_killed_at_any_request_the_next_provision_ends_in_the_same_stack(tmp_path, with_effect):
-    for at in range(1, 500):
-        (tmp_path / str(at)).mkdir()
-        world = World(tmp_path / str(at), workers=1)
-        died = killed_at(world, at, with_effect=with_effect, act=lambda: world.provision(*SMALL))  # noqa: B023
-        result = world.provision(*SMALL)
-        assert result.ok, (at, result.errors)
-        assert [row[1] for row in world.cloud.content()] == sorted("abcdef", key=lambda n: world.cloud.the(n).kind)
-        assert {r["status"] for r in world.written().values()} == {"ready"}
-        assert set(world.actions(*SMALL).values()) == {"same"}
-        if not died:
-            break
-    assert 30 < at < 200, "every request of the walk has been tried"
+def requests_of(world: World, act: Callable[[], Any]) -> int:
+    with world.counting() as requests:
+        act()
+    return requests()
 
 
 @pytest.mark.parametrize("with_effect", [False, True], ids=["before", "after"])
-def test_killed_at_any_request_the_next_teardown_leaves_nothing(tmp_path, with_effect):
-    for at in range(1, 500):
-        (tmp_path / str(at)).mkdir()
-        world = World(tmp_path / str(at), workers=1)
-        world.provision(*SMALL)
-        died = killed_at(world, at, with_effect=with_effect, act=lambda: world.teardown(*SMALL))  # noqa: B023
-        result = world.teardown(*SMALL)
-        assert result.ok, (at, result.errors)
-        assert world.cloud.alive() == []
-        assert world.written() == {}
-        if not died:
-            break
-    assert 10 < at < 200, "every request of the walk has been tried"
+def test_killed_at_any_request_the_next_provision_ends_in_the_same_stack(with_effect):
+    with worlds(workers=1) as another:
+        reference = another()
+        requests = requests_of(reference, lambda: reference.provision(*SMALL))
+        assert requests > 20
+        for at in range(1, requests + 1):
+            world = another()
+            assert killed_at(world, at, with_effect=with_effect, act=lambda: world.provision(*SMALL))  # noqa: B023
+            result = world.provision(*SMALL)
+            assert result.ok, (at, result.errors)
+            assert world.cloud.content() == reference.cloud.content()
+            assert world.written().keys() == reference.written().keys()
+            assert {record["status"] for record in world.written().values()} == {"ready"}
+            assert set(world.actions(*SMALL).values()) == {"same"}
+
+
+@pytest.mark.parametrize("with_effect", [False, True], ids=["before", "after"])
+def test_killed_at_any_request_the_next_teardown_leaves_nothing(with_effect):
+    with worlds(workers=1) as another:
+        reference = another()
+        reference.provision(*SMALL)
+        requests = requests_of(reference, lambda: reference.teardown(*SMALL))
+        assert requests > 10
+        for at in range(1, requests + 1):
+            world = another()
+            world.provision(*SMALL)
+            assert killed_at(world, at, with_effect=with_effect, act=lambda: world.teardown(*SMALL))  # noqa: B023
+            result = world.teardown(*SMALL)
+            assert result.ok, (at, result.errors)
+            assert world.cloud.alive() == []
+            assert world.written() == {}
 
 
 @given(plans(6), st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=4), st.integers(1, 3))

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -23,12 +24,14 @@ from botocore.exceptions import (
     ConfigNotFound,
     EndpointConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from . import strict
 from .clock import Clock
@@ -56,6 +59,9 @@ THROTTLED = frozenset(
         "SlowDown",
     ]
 )
+UNREADABLE = (ResponseParserError, IncompleteReadError)
+"""Answers that broke off, or that something on the way to AWS gave in its place."""
+
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 REJECTED = frozenset(
     [
@@ -169,6 +175,17 @@ class Aws:
             suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
             return f"{self.account}.dkr.ecr.{self.region}.{suffix}"
         return {"account": self.account, "partition": self.partition}[output]
+
+    def dsql_token(self, host: str, *, admin: bool) -> str:
+        """A password for one connection to the DSQL cluster at `host`, good for 15 minutes.
+
+        Signed here, without a call to DSQL; finding the credentials may need one. Botocore's signing is not
+        thread-safe before it has them, so one thread signs at a time. It is a secret: never keep it.
+        """
+        client = self.dsql
+        sign = client.generate_db_connect_admin_auth_token if admin else client.generate_db_connect_auth_token
+        with self._mutex:
+            return str(sign(host, dsql_region(host) or self.region))
 
     # -- listings ------------------------------------------------------------------------------------------
 
@@ -328,6 +345,8 @@ class Aws:
         if isinstance(error, ClientError):
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             return code(error) in THROTTLED or (status >= 500 and status != 501)
+        if isinstance(error, UNREADABLE):
+            return True
         return isinstance(error, HTTPClientError) and not isinstance(error, EndpointConnectionError)
 
     def _before_call(self, model: Any, **_: Any) -> None:
@@ -340,6 +359,12 @@ class Aws:
     def mutations(self) -> int:
         """How many calls were sent that may have changed something."""
         return sum(n for (_, operation), n in self.calls.items() if not operation.startswith(READING))
+
+
+def dsql_region(host: str) -> str:
+    """The region in the name of a DSQL endpoint, public or PrivateLink's; "" for any other name."""
+    found = re.search(r"\.dsql[a-z0-9-]*\.([a-z0-9-]+)\.on\.aws$", host)
+    return found[1] if found else ""
 
 
 def profile_region(profile: str | None) -> str | None:
@@ -368,7 +393,7 @@ def explain(error: BaseException) -> TecsError | None:
         return TecsError(str(error), "Check the network, the region's name, and AWS_ENDPOINT_URL if it is set.")
     if isinstance(error, ClientError):
         return _explain_answer(error)
-    if isinstance(error, BotoCoreError):
+    if isinstance(error, (BotoCoreError, *UNREADABLE)):
         return TecsError(f"AWS could not be asked: {error}", "Run the command again.")
     return None
 

@@ -60,6 +60,9 @@ graviton = matching(
     "a Graviton (ARM64) instance type like m7g.xlarge",
 )
 
+# Public, or PrivateLink's: <id>.dsql-<suffix>.<region>.on.aws.
+dsql_endpoint = matching(r"[a-z0-9]+\.dsql(-[a-z0-9]+)?\.[a-z0-9-]+\.on\.aws", "a host like <id>.dsql.<region>.on.aws")
+
 LOG_RETENTION_DAYS = tuple(
     map(
         int,
@@ -139,7 +142,7 @@ class ServiceSettings:
 
     cpu: int = setting(1024, "CPU units of one task, 1024 = one vCPU", cpu)
     memory: int = setting(4096, "MiB of one task", memory)
-    count: int = setting(1, "tasks that `tecs scale up` starts", between(0, 200))
+    count: int = setting(1, "tasks that `tecs scale up` starts", between(0, 199))  # where surge() is exactly one task
     environment: Mapping[str, str] = setting({}, "container variables to add or override")
 
 
@@ -165,7 +168,7 @@ class Dsql:
     endpoint: str = setting(
         "",
         "host of an existing cluster",
-        optional(matching(r"[a-z0-9-]+\.dsql\.[a-z0-9-]+\.on\.aws", "a host like <id>.dsql.<region>.on.aws")),
+        optional(dsql_endpoint),
     )
     arn: str = setting(
         "",
@@ -270,6 +273,16 @@ class Config:
     logs: Logs = Logs()
     benchmark: Benchmark = Benchmark()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tasks of each service that `scale up` starts."""
+        return {name: service.count for name, service in self.services.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """CPU units of one task of each service."""
+        return {name: service.cpu for name, service in self.services.items()}
+
     def private_cidr(self, index: int) -> str:
         """The range of private subnet `index`: the VPC's prefix and 4 bits."""
         return self._subnet(4, index)
@@ -321,8 +334,8 @@ def load(
         raw["region"] = fallback
     problems: list[str] = []
     config = cast(Config, _section(Config(), raw, "", problems))
-    if not problems:
-        problems += _across(config)
+    wrong = {problem.partition(": ")[0] for problem in problems}
+    problems += (problem for among, problem in _across(config) if not wrong & among)
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         raise ConfigError(
@@ -399,19 +412,22 @@ def _value(value: Any, hint: Any) -> tuple[Any, str | None]:
     return value, None
 
 
-def _across(config: Config) -> Iterator[str]:
-    """Problems that only show between settings."""
+def _across(config: Config) -> Iterator[tuple[set[str], str]]:
+    """Problems that only show between settings, each with the settings that it is about."""
+    among = {"network.availability_zones", "region"}
     for index, zone in enumerate(config.network.availability_zones):
         if not zone.startswith(config.region):
-            yield f"network.availability_zones[{index}]: {zone!r} is not in region {config.region}"
+            yield among, f"network.availability_zones[{index}]: {zone!r} is not in region {config.region}"
+    among = {"dsql.endpoint", "dsql.arn"}
     if bool(config.dsql.endpoint) != bool(config.dsql.arn):
         missing = "arn" if config.dsql.endpoint else "endpoint"
-        yield f"dsql.{missing}: must be set too: an existing cluster needs both endpoint and arn"
+        yield among, f"dsql.{missing}: must be set too: an existing cluster needs both endpoint and arn"
     elif config.dsql.endpoint and config.dsql.endpoint.split(".")[0] != config.dsql.arn.rpartition("/")[2]:
-        yield f"dsql.arn: names another cluster than dsql.endpoint ({config.dsql.endpoint})"
+        yield among, f"dsql.arn: names another cluster than dsql.endpoint ({config.dsql.endpoint})"
     longest = config.iam_name("opensearch-setup-task")
     if len(longest) > 64:
-        yield f"project: {longest} would be {len(longest)} characters; IAM role names take 64 at most"
+        problem = f"project: {longest} would be {len(longest)} characters; IAM role names take 64 at most"
+        yield {"project", "region"}, problem
 
 
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:

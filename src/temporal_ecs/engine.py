@@ -6,9 +6,9 @@ that it wants to wait. So a waiting resource holds no thread, and waiting reads 
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .clock import Clock
@@ -16,7 +16,7 @@ from .errors import TecsError, code
 from .resource import ENVIRONMENT, FACTS, Live, Ref, Resource, plain
 from .stack import Stack, revive
 from .state import Record, State
-from .walk import WORKERS, Event, Result, Steps, Walk, closure
+from .walk import WORKERS, Event, Result, Steps, Walk, closure, on_grid
 
 if TYPE_CHECKING:
     from .aws import Aws
@@ -65,6 +65,7 @@ class Engine:
         self.adopt = frozenset(adopt)
         self._live: dict[str, Live] = {}
         self._before_change, self._mutex, self._changing = before_change, threading.Lock(), False
+        self._refused: Exception | None = None
 
     # -- the commands --------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ class Engine:
         if live is None:
             self._live.pop(name, None)
             return _Decision(Change(name, "create"), item)
-        if not known and not self._ours(item, live):
+        if not known and not (yield from self._ours(item, live)):
             reason = f"{live['id']} exists and is not ours"
             action = "adopt" if name in self.adopt else "blocked"
             way_out = f"; take it over with `tecs provision --adopt {name}`, or rename one of the two"
@@ -203,47 +204,55 @@ class Engine:
             passes += 1
             self._about_to_change()
             if change.action == "create":
-                self._live.pop(name, None)
-                made = yield from self._create(item)
-                if made is None:  # AWS's answer left it open, or something is there after all: look again
-                    continue
-                outcome, id_ = "created", made
+                outcome = "created" if (yield from self._create(item)) else outcome
             else:
                 assert live is not None
                 self.emit(Event(name, change.action, ", ".join(sorted(change.fields))))
-                id_ = yield from self._update(item, live, change)
+                yield from self._update(item, live, change)
                 done = {"update": "updated", "replace": "replaced", "adopt": "adopted"}[change.action]
                 outcome = done if outcome == "same" else outcome
-            yield from self._settle(item, id_)
         raise TecsError(
             f"{name}: AWS accepted every change but still reports another {', '.join(change.fields) or 'state'}",
             "This is a bug in tecs; what AWS said is in --api-log.",
         )
 
-    def _create(self, item: Resource) -> Steps[str | None]:
-        """Ask for `item` once; its id, or None when only another look can tell whether it exists."""
+    def _create(self, item: Resource) -> Steps[bool]:
+        """Ask for `item` and wait until it has settled; False when it turns out to be there already."""
         record = self.state.get(item.name)
         if record.get("id") and (yield from self._visible(item, record)):
-            return None
+            return False
         self.emit(Event(item.name, "create"))
-        begun = record.get("status") == "creating" and record.get("token")
+        begun = record.get("status") == "creating" and not record.get("id") and record.get("token")
         token = record["token"] if begun else self.state.token(item.name)
         self.state.put(item.name, self._record(item, status="creating") | {"token": token})
-        try:
-            made = yield from self._patiently(item, lambda: item.create(self.aws, token), again=False)
-        except Exception as error:
-            if _named(error, item.exists):
-                yield self.poll
-            elif self.aws.transient(error):
-                self.emit(Event(item.name, "wait", f"looking again: {error}"))
-                yield self.poll
-            else:
-                raise
-            return None
-        finally:
-            self.aws.forget(item.listing)
+        made = yield from self._ask_for(item, token)
         if made is not None:
             self.state.put(item.name, self._record(item, status="creating", id_=made) | {"token": token})
+            yield from self._until(item, made, lambda seen: seen is not None and not seen.get("pending"))
+        return True
+
+    def _ask_for(self, item: Resource, token: str) -> Steps[str | None]:
+        """The id of what AWS made; None when its answer left that open and a look shows something."""
+        start, made = self.clock.now(), None
+        while made is None:
+            try:
+                with self._writing(item):
+                    made = yield from self._patiently(item, lambda: item.create(self.aws, token), creating=True)
+            except Exception as error:
+                taken = _named(error, item.exists)
+                if not taken and not self.aws.transient(error):
+                    raise
+                waited = self.clock.now() - start
+                if waited > (min(VISIBLE, item.timeout) if taken else item.timeout):
+                    raise TecsError(
+                        f"{item.name}: AWS neither makes nor shows it after {waited:.0f} s: {error}",
+                        "Run the command again to go on trying.",
+                    ) from error
+                self.emit(Event(item.name, "wait", f"looking again: {error}", waited))
+                yield self._pause(waited)
+                self._refresh(item)
+                if (yield from self._look(item, None)) is not None:
+                    break
         return made
 
     def _visible(self, item: Resource, record: Record) -> Steps[bool]:
@@ -256,23 +265,23 @@ class Engine:
                 return True
         return False
 
-    def _update(self, item: Resource, live: Live, change: Change) -> Steps[str]:
+    def _update(self, item: Resource, live: Live, change: Change) -> Steps[None]:
+        """Make what differs as it is wanted, and wait until it has settled; or has vanished meanwhile."""
         id_: str = live["id"]
         if change.action == "adopt":
             self.state.put(item.name, self._record(item, status="creating", id_=id_))
         tags = self.aws.tags(item) if change.action == "adopt" else change.fields.get("tags", ({}, {}))[1]
         fields = set(change.fields) - {"tags"}
-        try:
+        successor = None
+        with self._writing(item):
             if tags:
                 yield from self._patiently(item, lambda: self.aws.tag(item, live, tags))
             if fields:
                 successor = yield from self._patiently(item, lambda: item.update(self.aws, live, fields))
-                id_ = successor or id_
-        finally:
-            self.aws.forget(item.listing)
-        if id_ != live["id"]:
+        if successor:
+            id_ = successor
             self.state.put(item.name, self.state.get(item.name) | {"id": id_})
-        return id_
+        yield from self._until(item, id_, lambda seen: not seen.get("pending") if seen else not successor)
 
     def _teardown(self, name: str) -> Steps[str]:
         record = self.state.get(name)
@@ -281,34 +290,44 @@ class Engine:
             self.state.drop(name)
             return "kept"
         live = yield from self._look(item, record.get("id"))
-        if live is not None and not self._ours(item, live):
+        if live is not None and not (yield from self._ours(item, live)):
             self.state.drop(name)
             self.emit(Event(name, "left", f"{live['id']} carries no tags of ours; it is left alone"))
             return "left"
-        if live is not None:
+        if live is None and record["status"] == "deleting":  # half deleted, perhaps, and hidden by AWS: ask again
+            live = self._recorded(name)
+        if live:
             self._about_to_change()
             self.emit(Event(name, "delete", live["id"]))
             self.state.put(name, record | {"id": live["id"], "status": "deleting"})
             target = live
-            try:
+            with self._writing(item):
                 yield from self._patiently(item, lambda: item.delete(self.aws, target))
-            finally:
-                self.aws.forget(item.listing)
-            yield from self._until(item, live["id"], lambda seen: seen is None)
+            yield from self._until(item, live["id"], lambda seen: seen is None, failed=live.get("failed", ""))
         self.state.drop(name)
         return "gone"
 
     # -- memory --------------------------------------------------------------------------------------------
 
     def _value(self, ref: Ref) -> Any:
-        """What a Ref stands for; KeyError while its maker does not exist."""
+        """What a Ref stands for; KeyError while its maker does not exist.
+
+        In a plan what is recorded stands for a maker that has vanished: so it shows which of its users are
+        still there.
+        """
         if ref.name == ENVIRONMENT:
             return self.aws.value(ref.output)
-        live = self._live[ref.name]
+        live = self._live.get(ref.name)
+        if live is None:
+            return self._recorded(ref.name)[ref.output]
         if ref.output not in live:
             known = ", ".join(sorted(live.keys() - FACTS))
             raise TecsError(f"{ref.name} has no output {ref.output!r}", f"It has {known}. This is a bug in tecs.")
         return live[ref.output]
+
+    def _recorded(self, name: str) -> Live:
+        record = self.state.get(name)
+        return {**record["spec"], **record["outputs"], "id": record["id"]} if record.get("id") else {}
 
     def _remember(self, name: str, item: Resource, live: Live) -> None:
         self._live[name] = live
@@ -328,16 +347,33 @@ class Engine:
             "needs": needs,
         }
 
-    def _ours(self, item: Resource, live: Live) -> bool:
+    def _ours(self, item: Resource, live: Live) -> Steps[bool]:
         if item.tagging is None or item.permanent:
             return True
-        return self.aws.owns(item, live["tags"] if "tags" in live else self.aws.tags_of(item, live))
+        tags = live.get("tags")
+        if tags is None:
+            tags = yield from self._patiently(item, lambda: self.aws.tags_of(item, live), not_yet=frozenset())
+        return self.aws.owns(item, tags or {})
 
     def _about_to_change(self) -> None:
-        with self._mutex:  # the first one in takes the lock, the others wait for it
+        with self._mutex:  # the first one in takes the lock, the others wait for it and share its refusal
+            if self._refused is not None:
+                raise self._refused
             if not self._changing:
-                self._before_change()
+                try:
+                    self._before_change()
+                except Exception as error:
+                    self._refused = error
+                    raise
                 self._changing = True
+
+    @contextmanager
+    def _writing(self, item: Resource) -> Iterator[None]:
+        """Whatever comes of a call that writes: what was read before it counts no more."""
+        try:
+            yield
+        finally:
+            self.aws.forget(item.listing)
 
     # -- patience ------------------------------------------------------------------------------------------
 
@@ -351,12 +387,13 @@ class Engine:
         call: Callable[[], T],
         *,
         not_yet: frozenset[str] | None = None,
-        again: bool = True,
+        creating: bool = False,
     ) -> Steps[T | None]:
         """The call's answer; None when AWS says that the thing is absent.
 
-        Waits out the errors that the kind names, and that a parent just made is not visible yet; with
-        `again` also what is nobody's fault (throttling, 5xx, lost connections).
+        Waits out the errors that the kind names, that a parent just made is not visible yet, and what is
+        nobody's fault (throttling, 5xx, lost connections). When `creating`, absence can only be a parent's, and
+        a call whose fate is open is not sent again.
         """
         if not_yet is None:
             not_yet = item.not_yet | self._parents_absent(item)
@@ -365,9 +402,9 @@ class Engine:
             try:
                 return call()
             except Exception as error:
-                if _named(error, item.absent):
+                if not creating and _named(error, item.absent):
                     return None
-                if not (_named(error, not_yet) or (again and self.aws.transient(error))):
+                if not (_named(error, not_yet) or (not creating and self.aws.transient(error))):
                     raise
                 waited = self.clock.now() - start
                 if waited > item.timeout:
@@ -383,13 +420,13 @@ class Engine:
             return frozenset()
         return frozenset().union(*(self.stack[need].absent for need in self.stack.needs(item.name)))
 
-    def _settle(self, item: Resource, id_: str) -> Steps[None]:
-        yield from self._until(item, id_, lambda seen: seen is not None and not seen.get("pending"))
-
-    def _until(self, item: Resource, id_: str, enough: Callable[[Live | None], bool]) -> Steps[None]:
+    def _until(
+        self, item: Resource, id_: str, enough: Callable[[Live | None], bool], *, failed: str = ""
+    ) -> Steps[None]:
+        """Look until it is `enough`. A failure ends it, unless it had `failed` like that before."""
         start = self.clock.now()
         while not enough(seen := (yield from self._look(item, id_))):
-            if seen and seen.get("failed"):
+            if seen and seen.get("failed", "") not in ("", failed):
                 raise TecsError(
                     f"{item.name}: AWS gave up: {seen['failed']}",
                     f"Mend the cause, run `tecs teardown {item.name}`, then this command again.",
@@ -410,7 +447,7 @@ class Engine:
 
     def _refresh(self, item: Resource) -> None:
         """Have the listing read again, unless another look in the same tick has done so already."""
-        self.aws.forget(item.listing, before=math.floor(self.clock.now() / self.poll) * self.poll)
+        self.aws.forget(item.listing, before=on_grid(self.clock.now(), self.poll))
 
     # -- the walk ------------------------------------------------------------------------------------------
 

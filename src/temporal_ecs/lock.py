@@ -22,7 +22,7 @@ class OperatorLock:
         """`note` is told when the lock of a dead process is taken over."""
         self.aws, self.operation, self.note = aws, operation, note
         self.parameter = f"/{aws.project}/tecs/lock"
-        self._held = False
+        self._held: Holder | None = None
 
     def take(self) -> None:
         """TecsError with status LOCKED while somebody else holds it."""
@@ -43,13 +43,16 @@ class OperatorLock:
             self.note(f"took over the lock of a dead process: {holder}")
             self._put(mine, overwrite=True)
             break
-        self._held = True
+        self._held = mine
 
     def drop(self, *, abandoned: bool = False) -> None:
-        """Give the lock back, if it was taken; with `abandoned` also one that a dead process holds."""
-        if self._held or (abandoned and (holder := self.holder()) is not None and holder.dead()):
+        """Give the lock back, if it was taken and is still ours; with `abandoned` also one of a dead process."""
+        if self._held is None and not abandoned:
+            return
+        holder, mine = self.holder(), self._held
+        if holder is not None and (holder == mine or (abandoned and holder.dead())):
             self.clear()
-            self._held = False
+        self._held = None
 
     def clear(self) -> None:
         """Remove the lock, whoever holds it."""

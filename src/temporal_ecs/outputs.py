@@ -107,36 +107,19 @@ def _commands(config: Config, facts: _Facts, subnets: list[Any]) -> Iterator[tup
         word = service.title.replace("-", "_")
         name = facts.get(f"{service.title}-service", "service_name")
         yield f"{word}_service_name", name
-        if name:
-            container = "adot-collector" if service.name == "adot" else service.title
-            yield f"{word}_ecs_exec_command", _exec(cluster, name, container, region)
-            if service.http:
-                yield f"{word}_port_forward_command", _forward(cluster, name, container, region, service.http)
-    if facts.get("opensearch-setup-task") and subnets[0]:
-        yield (
-            "opensearch_setup_command",
-            _run_task(
-                cluster,
-                f"{project}-opensearch-setup",
-                "--launch-type FARGATE",
-                subnets[:1],
-                [facts.get("opensearch-setup-sg")],
-                region,
-            ),
-        )
-    if facts.get("benchmark-task") and all(subnets):
-        yield (
-            "benchmark_run_command",
-            _run_task(
-                cluster,
-                f"{project}-benchmark",
-                f"--capacity-provider-strategy capacityProvider={project}-benchmark,weight=1,base=1"
-                " --enable-execute-command",
-                subnets,
-                [facts.get("benchmark-sg")],
-                region,
-            ),
-        )
+        container = "adot-collector" if service.name == "adot" else service.title
+        yield f"{word}_ecs_exec_command", name and _exec(cluster, name, container, region)
+        if service.http:
+            yield f"{word}_port_forward_command", name and _forward(cluster, name, container, region, service.http)
+    capacity = f"capacityProvider={project}-benchmark,weight=1,base=1"
+    for name, title, where, places in (
+        ("opensearch_setup", "opensearch-setup", "--launch-type FARGATE", subnets[:1]),
+        ("benchmark_run", "benchmark", f"--capacity-provider-strategy {capacity} --enable-execute-command", subnets),
+    ):
+        group = facts.get(f"{title}-sg")
+        ready = facts.get(f"{title}-task") and group and all(places)
+        family = f"{project}-{title}"
+        yield f"{name}_command", _run_task(cluster, family, where, places, [group], region) if ready else None
 
 
 def _task(cluster: str, service: str, region: str) -> str:

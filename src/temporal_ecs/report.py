@@ -8,9 +8,17 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from .engine import Change
+from .services import (
+    DSQL_CONNECTION_BURST,
+    DSQL_CONNECTIONS,
+    DSQL_CONNECTIONS_PER_SECOND,
+    connection_limits,
+    connections_used,
+)
 from .walk import Event, Result
 
 if TYPE_CHECKING:
@@ -317,6 +325,28 @@ def plan_data(changes: list[Change]) -> dict[str, Any]:
         ],
         "changed": any(c.action != "same" for c in changes),
     }
+
+
+def connections_data(counts: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """DSQL's connection budget, divided among the services, as JSON."""
+    limits = connection_limits(counts, sizes)
+    return {
+        "services": {name: asdict(limit) | {"tasks": counts.get(name, 0)} for name, limit in limits.items()},
+        "most": connections_used(counts, limits)._asdict(),
+    }
+
+
+def connections_line(counts: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    """DSQL's connection budget in one line: new connections a second, at once, and open."""
+    limits = connection_limits(counts, sizes)
+    used = connections_used(counts, limits)
+    shares = ", ".join(f"{name} {counts.get(name, 0)} x {limit.rate}/s" for name, limit in limits.items())
+    most = (
+        f"{used.rate} of {DSQL_CONNECTIONS_PER_SECOND}/s, {used.burst:,} of {DSQL_CONNECTION_BURST:,} at once, "
+        f"{used.open:,} of {DSQL_CONNECTIONS:,} open"
+    )
+    over = used.rate > DSQL_CONNECTIONS_PER_SECOND
+    return f"DSQL connections: {shares}; while one is deployed {most}" + (": too many tasks for one cluster" * over)
 
 
 def _short(value: Any) -> str:

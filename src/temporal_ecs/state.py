@@ -17,6 +17,8 @@ from .holder import Holder
 
 FORMAT = 1
 
+PARTS = frozenset({"kind", "id", "status", "spec", "outputs", "needs"})
+
 Record = dict[str, Any]
 """kind, id, status (creating, ready, deleting), spec, outputs, needs; and the client token while creating."""
 
@@ -38,30 +40,34 @@ class State:
         self._lineage = uuid.uuid4().hex
         self._records: dict[str, Record] = {}
         self._encoded: dict[str, str] = {}
+        self._seen: tuple[int, ...] | None = None  # which file it was that we read or wrote last
         self._read()
 
     def _read(self) -> None:
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-            self._records = dict(data["resources"])
-            self._serial, self._lineage = data["serial"], data["lineage"]
+            with self.path.open(encoding="utf-8") as file:
+                self._seen = _identity(os.fstat(file.fileno()))
+                data = _parse(file.read())
         except FileNotFoundError:
             return
         except OSError as error:
             raise TecsError(
                 f"cannot read the state file {self.path}: {error.strerror}", "Nothing was changed."
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             raise TecsError(
                 f"the state file {self.path} is damaged",
                 f"Nothing was changed. `tecs state rebuild` reads it back from AWS; the previous one is {self.backup}.",
             ) from None
         for key, wanted in self._bound.items():
-            if data.get(key) != wanted:
+            if data[key] != wanted:
+                way_out = "Check --project, --region, --state and your AWS credentials."
+                if key == "format":
+                    way_out = "It was written by another version of tecs: use that one."
                 raise TecsError(
-                    f"{self.path} is for {key} {data.get(key)}, not {wanted}",
-                    "Nothing was changed. Check --project, --region, --state and your AWS credentials.",
+                    f"{self.path} is for {key} {data[key]}, not {wanted}", f"Nothing was changed. {way_out}"
                 )
+        self._records, self._serial, self._lineage = data["resources"], data["serial"], data["lineage"]
 
     @property
     def backup(self) -> Path:
@@ -71,7 +77,7 @@ class State:
         return name in self._records
 
     def names(self) -> list[str]:
-        return sorted(self._records)
+        return sorted(self._copy())
 
     def get(self, name: str) -> Record:
         """The record of `name`, empty when there is none."""
@@ -79,11 +85,15 @@ class State:
 
     def users(self, name: str) -> frozenset[str]:
         """Names of the recorded resources that need `name`."""
-        return frozenset(n for n, record in self._records.items() if name in record["needs"])
+        return frozenset(n for n, record in self._copy().items() if name in record["needs"])
 
     def needs(self, name: str) -> frozenset[str]:
         """Names of the recorded resources that `name` needs."""
         return frozenset(n for n in self.get(name).get("needs", ()) if n in self._records)
+
+    def _copy(self) -> dict[str, Record]:
+        with self._mutex:  # other threads go on writing
+            return dict(self._records)
 
     def put(self, name: str, record: Record) -> None:
         """Make `record` what is known of `name`. The same record again writes nothing."""
@@ -123,29 +133,54 @@ class State:
                 out.write(text)
                 out.flush()
                 os.fsync(out.fileno())
+                written = _identity(os.fstat(out.fileno()))
             with contextlib.suppress(FileNotFoundError):
+                if _identity(self.path.stat()) != self._seen:
+                    raise TecsError(
+                        f"{self.path} was changed by another command since this one read it",
+                        "What that one wrote was kept. Run this command again.",
+                    )
                 previous = self.path.with_name(self.path.name + ".previous")
                 previous.unlink(missing_ok=True)
                 os.link(self.path, previous)
                 previous.replace(self.backup)
             fresh.replace(self.path)
+            self._seen = written
         except OSError as error:
             raise unwritable(self.path, error) from None
 
 
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    """Tells one version of a file from every other: each is a new file, renamed into place."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """A state file's content; ValueError when it is damaged. One of another format is not looked into."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise ValueError("no state file")  # noqa: TRY004
+    if data["format"] == FORMAT:
+        shape = {"project": str, "account": str, "region": str, "serial": int, "lineage": str, "resources": dict}
+        if any(not isinstance(data.get(key), type_) for key, type_ in shape.items()):
+            raise ValueError("a part is missing")
+        uuid.UUID(data["lineage"])
+        if any(not isinstance(record, dict) or not record.keys() >= PARTS for record in data["resources"].values()):
+            raise ValueError("a record is not whole")
+    return data
+
+
 def set_aside(path: Path) -> Path | None:
-    """Move a state file out of the way that cannot be read, and keep it; its new path, or None."""
+    """Move a damaged state file out of the way and keep it; its new path, or None when it is whole or not there."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data.get("resources"), dict) and "serial" in data and "lineage" in data:
-            return None
+        _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
-        pass
-    damaged = path.with_name(f"{path.name}.damaged")
-    path.replace(damaged)
-    return damaged
+    except ValueError:
+        damaged = path.with_name(f"{path.name}.damaged")
+        path.replace(damaged)
+        return damaged
+    return None
 
 
 def unwritable(path: Path, error: OSError) -> TecsError:

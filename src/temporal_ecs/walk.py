@@ -121,7 +121,8 @@ class Walk:
         until = self.waiting[0][0] - self.clock.now() if self.waiting and go_on else None
         if not running and until is None:
             return
-        for future in self.clock.wait(list(running), None if until is None else max(0.0, until)):
+        done = self.clock.wait(list(running), None if until is None else max(0.0, until))
+        for future in [f for f in running if f in done]:
             name, steps = self.running.pop(future)
             error = future.exception()
             if isinstance(error, Exception):
@@ -134,7 +135,7 @@ class Walk:
                 if outcome is not None:
                     self._end(name, outcome)
                 else:  # wake on a common tick, so that looks at one listing share it
-                    due = math.ceil((self.clock.now() + wait) / self.tick) * self.tick
+                    due = on_grid(self.clock.now() + max(wait, self.tick), self.tick)
                     heapq.heappush(self.waiting, (due, next(self.tiebreak), name, steps))
 
     def _end(self, name: str, outcome: str, detail: str = "") -> None:
@@ -149,6 +150,8 @@ class Walk:
         """Start nothing new; let the running calls finish and be recorded. A second signal passes through."""
         self.result.interrupted = True
         self.emit(Event("", "interrupted", str(stop)))
+        for future in [f for f in self.running if f.cancel()]:  # those that no thread has begun yet
+            del self.running[future]
         while self.running:
             self._collect(self.running, go_on=False)
         for name in self.graph:
@@ -170,6 +173,11 @@ def _step(steps: Steps[str]) -> tuple[float, str | None]:
         return next(steps), None
     except StopIteration as end:
         return 0.0, end.value
+
+
+def on_grid(moment: float, tick: float) -> float:
+    """The last tick that is not after `moment`; a tick that floating point puts just after it counts too."""
+    return math.floor(moment / tick + 1e-6) * tick
 
 
 def _urgency(graph: Mapping[str, Collection[str]], expected: Callable[[str], float]) -> dict[str, float]:

@@ -23,6 +23,9 @@ COMMANDS = {  # name: (module of this package, one line for --help), so that hel
     "status": ("lifecycle", "Show resources and services."),
     "output": ("lifecycle", "Print ids, endpoints and ready-to-run commands."),
     "state": ("state", "Look at and mend the state file."),
+    "schema": ("dsql", "Temporal's schema in DSQL: status, setup, update."),
+    "membership": ("dsql", "Show the ring's rows against the running tasks."),
+    "clean-membership": ("dsql", "Delete stale rows of the ring."),
     "sandbox": ("sandbox", "Run the local AWS to try tecs on."),
 }
 
@@ -40,7 +43,9 @@ class Root(GlobalOptions, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f".{COMMANDS[cmd_name][0]}", __name__), cmd_name)
+        command: click.Command = getattr(
+            import_module(f".{COMMANDS[cmd_name][0]}", __name__), cmd_name.replace("-", "_")
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

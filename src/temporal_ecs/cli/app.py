@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from temporal_ecs.errors import ConfigError, TecsError
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
     from temporal_ecs.config import Config
+    from temporal_ecs.dsql.database import Database
     from temporal_ecs.engine import Engine
     from temporal_ecs.report import Talk
     from temporal_ecs.sandbox.process import Sandbox
@@ -126,8 +128,53 @@ class App:
     def engine_with(self, **options: Any) -> Engine:
         from temporal_ecs.engine import Engine
 
-        poll = 0.2 if self.sandbox else 1.0
-        return Engine(self.stack, self.state, self.aws, poll=poll, **options)
+        return Engine(self.stack, self.state, self.aws, poll=self.poll, **options)
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks at something that takes its time."""
+        return 0.2 if self.sandbox else 1.0
+
+    def database(self, endpoint: str | None, user: str) -> Database:
+        """The DSQL cluster of --endpoint, tecs.toml or the state, in this order; TecsError when none is known.
+
+        Connects when first asked. In a sandbox only the sandbox's own address is connected to.
+        """
+        from temporal_ecs.aws import dsql_region
+        from temporal_ecs.dsql.connect import Target
+        from temporal_ecs.dsql.database import Database
+
+        known, recorded = self.config.dsql, self.state.get("dsql").get("outputs", {})
+        host = endpoint or known.endpoint or recorded.get("endpoint")
+        if not host:
+            raise TecsError(
+                "no DSQL cluster is known here",
+                "Make one with `tecs provision dsql`, set [dsql] in tecs.toml, or name one with --endpoint.",
+            )
+        arns = {known.endpoint: known.arn, recorded.get("endpoint"): recorded.get("arn")}
+        where = f"{dsql_region(host) or self.config.region}:{self.aws.account}"
+        arn = arns.get(host) or f"arn:{self.aws.partition}:dsql:{where}:cluster/{host.partition('.')[0]}"
+        address, port, roots = self._way_to_dsql()
+        target = Target(host=host, user=user, address=address, port=port, roots=roots, resource=arn)
+        return Database(target, lambda: self.aws.dsql_token(host, admin=target.admin), note=self.talk.say)
+
+    def _way_to_dsql(self) -> tuple[str, int, str]:
+        """Address, port and trusted roots where they are not the usual ones."""
+        if self.sandbox:
+            found = self.running_sandbox()
+            if not found.dsql_port:
+                raise TecsError(
+                    "this sandbox has no DSQL", "Stop it and start one of this version: tecs sandbox stop, start."
+                )
+            return found.dsql_hostaddr, found.dsql_port, found.dsql_ca
+        address, port = os.environ.get("TECS_DSQL_HOSTADDR", ""), os.environ.get("TECS_DSQL_PORT", "5432")
+        try:
+            ip_address(address or "127.0.0.1")
+        except ValueError:
+            raise ConfigError(f"TECS_DSQL_HOSTADDR must be an IP address, got {address!r}") from None
+        if not (port.isdecimal() and 0 < int(port) < 65536):
+            raise ConfigError(f"TECS_DSQL_PORT must be a port, 1 to 65535, got {port!r}")
+        return address, int(port), os.environ.get("TECS_DSQL_CA", "")
 
     # -- what mutating commands share ----------------------------------------------------------------------
 

@@ -45,14 +45,17 @@ def _chosen(app: App, words: tuple[str, ...]) -> list[str] | None:
 @click.pass_obj
 def plan(app: App, names: tuple[str, ...], *, check: bool) -> None:
     """Show what would change, by field; reads only."""
-    from temporal_ecs.report import plan_data, show_plan
+    from temporal_ecs.report import connections_data, connections_line, plan_data, show_plan
 
     chosen = _chosen(app, names)
     changes = app.engine.plan(chosen)
+    counts, sizes = app.config.counts, app.config.sizes
     if app.talk.json:
-        app.talk.data(plan_data(changes))
+        app.talk.data(plan_data(changes) | ({} if names else {"dsql_connections": connections_data(counts, sizes)}))
     else:
         show_plan(app.talk, changes, app.stack.groups())
+        if not names:
+            app.talk.show(connections_line(counts, sizes), "dim")
     if check and any(change.action != "same" for change in changes):
         raise click.exceptions.Exit(CHANGES)
 

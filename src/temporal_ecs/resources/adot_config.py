@@ -62,53 +62,64 @@ class Parameter(Resource):
         }
 
 
-def collector_config(region: str) -> str:
-    """The collector's YAML; the one pair of braces takes the workspace's remote-write address."""
+TARGETS = "/etc/ecs_sd_targets.yaml"
+"""Where the collector's image expects the list of targets that its ECS observer finds."""
+
+
+def collector_config(project: str, region: str) -> str:
+    """The collector's YAML; the one pair of braces takes the workspace's remote-write address.
+
+    The ECS observer lists the cluster's tasks, so that every replica is scraped at its own address. A Service
+    Connect name would lead to one of them.
+    """
+    scraped = {service.title: service.name for service in TEMPORAL} | {"benchmark": "benchmark"}
     jobs = "".join(
         f"""
-        - job_name: temporal-{service.name}
+        - job_name: {name}
           scrape_interval: 15s
           scrape_timeout: 10s
-          static_configs:
-            - targets: ["{service.title}-metrics:{METRICS}"]
-              labels:
-                service: {service.name}
+          file_sd_configs:
+            - files: [{TARGETS}]
+              refresh_interval: 15s
+          relabel_configs:
+            - source_labels: [__meta_ecs_task_definition_family]
+              regex: {project}-{title}
+              action: keep
+            - target_label: service
+              replacement: {name}
+            - source_labels: [__meta_ecs_source]
+              regex: .*/(.+)
+              target_label: task_id
+            - source_labels: [__meta_ecs_ec2_instance_id]
+              target_label: instance_id
           metric_relabel_configs:
             - target_label: service_name
-              replacement: {service.name}"""
-        for service in TEMPORAL
+              replacement: {name}"""
+        for title, name in scraped.items()
     )
     return f"""extensions:
   sigv4auth:
     region: {region}
     service: aps
+  ecs_observer:
+    cluster_name: {project}-cluster
+    cluster_region: {region}
+    refresh_interval: 15s
+    result_file: {TARGETS}
+    task_definitions:
+      - arn_pattern: .*:task-definition/{project}-({"|".join(scraped)}):[0-9]+
+        metrics_ports: [{METRICS}]
 receivers:
   prometheus:
     config:
       scrape_configs:{jobs}
-        - job_name: benchmark
-          scrape_interval: 15s
-          scrape_timeout: 10s
-          ec2_sd_configs:
-            - region: {region}
-              port: {METRICS}
-              filters:
-                - name: tag:Workload
-                  values: [benchmark]
-          relabel_configs:
-            - target_label: service
-              replacement: benchmark
-            - source_labels: [__meta_ec2_instance_id]
-              target_label: instance_id
-            - source_labels: [__meta_ec2_availability_zone]
-              target_label: availability_zone
 exporters:
   prometheusremotewrite:
     endpoint: {{}}
     auth:
       authenticator: sigv4auth
 service:
-  extensions: [sigv4auth]
+  extensions: [sigv4auth, ecs_observer]
   pipelines:
     metrics:
       receivers: [prometheus]
@@ -121,6 +132,6 @@ def declare(config: Config) -> Iterator[Resource]:
         name="adot-config",
         parameter_name=f"/{config.project}/adot/collector-config",
         description="OpenTelemetry collector configuration",
-        body=Ref("prometheus", "remote_write", collector_config(config.region)),
+        body=Ref("prometheus", "remote_write", collector_config(config.project, config.region)),
         tier="Advanced",
     )

@@ -26,9 +26,11 @@ class AutoScalingGroup(Resource):
     desired: int
     protected: bool  # new instances, from scale-in
     propagated: tuple[str, ...]  # keys of the tags that instances inherit
+    health_check_grace: int = 300  # seconds; AWS's own default is none
 
     group = "cluster"
     tagging = "autoscaling"
+    absent = frozenset({"ValidationError: AutoScalingGroup name not found"})
     exists = frozenset({"AlreadyExists"})
     not_yet = frozenset(
         {
@@ -38,7 +40,9 @@ class AutoScalingGroup(Resource):
             "ScalingActivityInProgress",
         }
     )
-    mutable = frozenset({"launch_template", "version", "subnets", "min", "max", "protected", "propagated"})
+    mutable = frozenset(
+        {"launch_template", "version", "subnets", "min", "max", "protected", "propagated", "health_check_grace"}
+    )
     initial = frozenset({"desired"})
     timeout = 900
 
@@ -64,6 +68,7 @@ class AutoScalingGroup(Resource):
                 "desired": row["DesiredCapacity"],
                 "protected": row["NewInstancesProtectedFromScaleIn"],
                 "propagated": sorted(tag["Key"] for tag in row["Tags"] if tag["PropagateAtLaunch"]),
+                "health_check_grace": row["HealthCheckGracePeriod"],
                 "arn": row["AutoScalingGroupARN"],
                 "pending": "being deleted" if row.get("Status") else "",
                 "tags": {tag["Key"]: tag["Value"] for tag in row["Tags"]},
@@ -114,6 +119,7 @@ class AutoScalingGroup(Resource):
             "MaxSize": self.max,
             "VPCZoneIdentifier": ",".join(map(str, self.subnets)),
             "NewInstancesProtectedFromScaleIn": self.protected,
+            "HealthCheckGracePeriod": self.health_check_grace,
         }
 
     def _tags(self, aws: Aws) -> list[dict[str, Any]]:

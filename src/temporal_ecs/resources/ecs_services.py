@@ -138,7 +138,7 @@ class EcsService(Resource):
         aws.ecs.update_service(cluster=self.cluster, service=self.service_name, **wanted)
 
     def delete(self, aws: Aws, live: Live) -> None:
-        if not live["pending"]:
+        if not live.get("pending"):
             aws.ecs.delete_service(cluster=self.cluster, service=self.service_name, force=True)
 
     def _settings(self, count: int) -> dict[str, Any]:

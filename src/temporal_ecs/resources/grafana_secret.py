@@ -65,8 +65,9 @@ class GrafanaSecret(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class ExistingSecret(GrafanaSecret):
-    """A secret that someone else made: only looked up."""
+    """A secret that someone else made: only looked up, never tagged."""
 
+    tagging = None
     permanent = True
     exists = frozenset()
     mutable = frozenset()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import Live, Ref, Resource, plain
+from temporal_ecs.resource import Live, Ref, Resource
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -23,10 +23,13 @@ class LaunchTemplate(Resource):
     instance_type: str
     instance_profile: str | Ref  # ARN
     security_groups: tuple[str | Ref, ...]
-    volume_gib: int
+    disk: Mapping[str, Any]  # of the root volume
     cluster: str | Ref  # name
     agent: Mapping[str, str]  # lines of /etc/ecs/ecs.config beside the cluster's
+    metadata: Mapping[str, Any]  # options of the instance metadata service
     instance_tags: Mapping[str, str]
+    public_address: bool = False
+    monitoring: bool = True
 
     group = "cluster"
     listing = "launch-templates"
@@ -38,40 +41,41 @@ class LaunchTemplate(Resource):
             "instance_type",
             "instance_profile",
             "security_groups",
-            "volume_gib",
+            "disk",
             "cluster",
             "agent",
+            "metadata",
             "instance_tags",
+            "public_address",
+            "monitoring",
         }
     )
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
-        row = aws.ec2_row(self, id, "describe_launch_templates", "LaunchTemplates", "LaunchTemplateId")
+        name = {"launch_template_name": self.template_name}
+        row = aws.ec2_row(self, id, "describe_launch_templates", "LaunchTemplates", "LaunchTemplateId", **name)
         if row is None:
             return None
         latest = aws.latest_template(self, row["LaunchTemplateId"])
         data = latest["LaunchTemplateData"]
-        wanted = self._data()
-        live: Live = {
+        interface: dict[str, Any] = next(iter(data.get("NetworkInterfaces", ())), {})
+        disk: dict[str, Any] = next(iter(data.get("BlockDeviceMappings", ())), {})
+        return {
             "id": row["LaunchTemplateId"],
             "template_name": row["LaunchTemplateName"],
             "image": data.get("ImageId"),
             "instance_type": data.get("InstanceType"),
             "instance_profile": data.get("IamInstanceProfile", {}).get("Arn"),
+            "security_groups": interface.get("Groups", []),
+            "public_address": interface.get("AssociatePublicIpAddress"),
+            "disk": _declared(disk.get("Ebs", {}), self.disk),
+            "metadata": _declared(data.get("MetadataOptions", {}), self.metadata),
+            "monitoring": data.get("Monitoring", {}).get("Enabled", False),
             "instance_tags": {t["Key"]: t["Value"] for s in data.get("TagSpecifications", ()) for t in s["Tags"]},
             "version": str(latest["VersionNumber"]),
             "tags": row["tags"],
+            **_agent(base64.b64decode(data.get("UserData", "")).decode()),
         }
-        # What is a list or a text in AWS is compared as such, and reported under the field that makes it.
-        for field, part in (
-            ("security_groups", "NetworkInterfaces"),
-            ("volume_gib", "BlockDeviceMappings"),
-            ("cluster", "UserData"),
-            ("agent", "MetadataOptions"),
-        ):
-            same = _within(wanted[part], data.get(part))
-            live[field] = plain(getattr(self, field)) if same else plain(data.get(part))
-        return live
 
     def create(self, aws: Aws, token: str) -> str:
         made = aws.ec2.create_launch_template(
@@ -91,17 +95,9 @@ class LaunchTemplate(Resource):
         aws.ec2.delete_launch_template(LaunchTemplateId=live["id"])
 
     def _data(self) -> dict[str, Any]:
-        agent = {"ECS_CLUSTER": self.cluster, **self.agent}
-        script = "#!/bin/bash\ncat >> /etc/ecs/ecs.config <<'END'\n" + "".join(f"{k}={v}\n" for k, v in agent.items())
-        disk = {
-            "VolumeType": "gp3",
-            "VolumeSize": self.volume_gib,
-            "Encrypted": True,
-            "DeleteOnTermination": True,
-        }
         interface = {
             "DeviceIndex": 0,
-            "AssociatePublicIpAddress": False,
+            "AssociatePublicIpAddress": self.public_address,
             "DeleteOnTermination": True,
             "Groups": list(self.security_groups),
         }
@@ -111,26 +107,31 @@ class LaunchTemplate(Resource):
             "InstanceType": self.instance_type,
             "IamInstanceProfile": {"Arn": self.instance_profile},
             "NetworkInterfaces": [interface],
-            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
-            "Monitoring": {"Enabled": True},
-            # Sessions only, one hop: no container reaches the hosts' role through the metadata address.
-            "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-            "UserData": base64.b64encode(f"{script}END\n".encode()).decode(),
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": dict(self.disk)}],
+            "Monitoring": {"Enabled": self.monitoring},
+            "MetadataOptions": dict(self.metadata),
+            "UserData": base64.b64encode(_script(self.cluster, self.agent).encode()).decode(),
             "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}],
         }
 
 
-def _within(wanted: Any, found: Any) -> bool:
-    """Whether `found` says all that `wanted` says; AWS adds defaults of its own."""
-    if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_within(value, found.get(key)) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return (
-            isinstance(found, list)
-            and len(wanted) == len(found)
-            and all(_within(one, other) for one, other in zip(wanted, found, strict=True))
-        )
-    return bool(wanted == found)
+def _declared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What AWS reports of the options that we set; it adds others of its own."""
+    return {key: found.get(key) for key in wanted}
+
+
+def _script(cluster: str | Ref, agent: Mapping[str, str]) -> str:
+    lines = {"ECS_CLUSTER": cluster, **agent}
+    return (
+        "#!/bin/bash\ncat >> /etc/ecs/ecs.config <<'END'\n" + "".join(f"{k}={v}\n" for k, v in lines.items()) + "END\n"
+    )
+
+
+def _agent(script: str) -> dict[str, Any]:
+    """Cluster and agent as _script() writes them; a script of another make is all the agent's."""
+    lines = dict(line.split("=", 1) for line in script.splitlines() if line.startswith("ECS_") and "=" in line)
+    cluster = lines.pop("ECS_CLUSTER", "")
+    return {"cluster": cluster, "agent": lines if _script(cluster, lines) == script else script}
 
 
 AGENT = {
@@ -138,18 +139,15 @@ AGENT = {
     "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true",
     "ECS_AWSVPC_BLOCK_IMDS": "true",
 }
+METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+"""Sessions only, one hop: no container reaches the hosts' role through the metadata address."""
 
 
 def declare(config: Config) -> Iterator[Resource]:
-    for title, groups, volume, agent, tags in (
-        ("ecs", ("ecs-instances",), 50, AGENT, {}),
-        (
-            "benchmark",
-            ("ecs-instances", "benchmark"),
-            30,
-            AGENT | {"ECS_INSTANCE_ATTRIBUTES": '{"workload": "benchmark"}'},
-            {"Workload": "benchmark"},
-        ),
+    workload = {"ECS_INSTANCE_ATTRIBUTES": '{"workload": "benchmark"}'}
+    for title, gib, agent, tags in (
+        ("ecs", 50, AGENT, {}),
+        ("benchmark", 30, AGENT | workload, {"Workload": "benchmark"}),
     ):
         yield LaunchTemplate(
             name=f"{title}-launch-template",
@@ -157,9 +155,10 @@ def declare(config: Config) -> Iterator[Resource]:
             image=config.instances.ami or Ref("machine-image"),
             instance_type=config.instances.type,
             instance_profile=Ref("ecs-instance-profile", "arn"),
-            security_groups=tuple(Ref(f"{group}-sg") for group in groups),
-            volume_gib=volume,
+            security_groups=(Ref("ecs-instances-sg"),),
+            disk={"VolumeType": "gp3", "VolumeSize": gib, "Encrypted": True, "DeleteOnTermination": True},
             cluster=Ref("cluster"),
             agent=agent,
+            metadata=METADATA,
             instance_tags={"Name": f"{config.project}-{title}", **tags},
         )

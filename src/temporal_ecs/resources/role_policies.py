@@ -113,7 +113,11 @@ def declare(config: Config) -> Iterator[Resource]:
         "temporal-ui-task": EXEC,
         "adot-task": (
             REMOTE_WRITE,
-            allow("InstanceDiscovery", "ec2:DescribeInstances"),
+            allow(
+                "TaskDiscovery",
+                "ecs:ListTasks ListServices DescribeTasks DescribeServices DescribeTaskDefinition "
+                "DescribeContainerInstances, ec2:DescribeInstances",
+            ),
             *EXEC,
             allow("CollectorConfig", "ssm:GetParameter GetParameters", Ref("adot-config", "arn")),
         ),

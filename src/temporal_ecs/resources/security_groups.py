@@ -24,7 +24,7 @@ GROUPS = {  # what carries it; a group's description cannot be changed
     "opensearch": "OpenSearch domain",
     "opensearch-setup": "OpenSearch schema set-up task",
     "adot": "Metrics collector tasks",
-    "benchmark": "Benchmark tasks and their hosts",
+    "benchmark": "Benchmark tasks",
 }
 
 
@@ -42,7 +42,8 @@ class SecurityGroup(Resource):
     timeout = 1500
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
-        row = aws.ec2_row(self, id, "describe_security_groups", "SecurityGroups", "GroupId")
+        name = {"vpc_id": self.vpc, "group_name": self.group_name}
+        row = aws.ec2_row(self, id, "describe_security_groups", "SecurityGroups", "GroupId", **name)
         return row and {
             "id": row["GroupId"],
             "group_name": row["GroupName"],

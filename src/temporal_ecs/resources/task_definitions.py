@@ -174,7 +174,7 @@ def _health(service: Service) -> dict[str, Any]:
 
 
 def _temporal(config: Config, service: Service) -> Container:
-    limit = connection_limits({name: settings.count for name, settings in config.services.items()})[service.name]
+    limit = connection_limits(config.counts, config.sizes)[service.name]
     environment: dict[str, str | Ref] = {
         "SERVICES": service.name,
         "TEMPORAL_SQL_HOST": config.dsql.endpoint or Ref("dsql", "endpoint"),
@@ -186,8 +186,8 @@ def _temporal(config: Config, service: Service) -> Container:
         "TEMPORAL_SQL_TLS_ENABLED": "true",
         "TEMPORAL_SQL_IAM_AUTH": "true",
         # As many idle as open, and nearly DSQL's 60 minutes: a pool that churns eats the connection budget.
-        "TEMPORAL_SQL_MAX_CONNS": "20",
-        "TEMPORAL_SQL_MAX_IDLE_CONNS": "20",
+        "TEMPORAL_SQL_MAX_CONNS": str(limit.pool),
+        "TEMPORAL_SQL_MAX_IDLE_CONNS": str(limit.pool),
         "TEMPORAL_SQL_CONNECTION_TIMEOUT": "30s",
         "TEMPORAL_SQL_MAX_CONN_LIFETIME": "55m",
         "DSQL_CONNECTION_RATE_LIMIT": str(limit.rate),
@@ -267,6 +267,7 @@ def _adot(config: Config, service: Service) -> Container:
         config,
         service.title,
         name="adot-collector",
+        user="0",  # the image's own user may not write the observer's list of targets
         command=["--config", "env:AOT_CONFIG_CONTENT"],
         environment={"AWS_REGION": config.region, **config.services["adot"].environment},
         secrets={"AOT_CONFIG_CONTENT": Ref("adot-config", "arn")},

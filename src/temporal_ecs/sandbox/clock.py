@@ -22,6 +22,7 @@ DELAYS = {
     "opensearch delete": 15 * 60,
     "dsql create": 45,  # botocore's waiter gives up at 120 s
     "dsql delete": 45,
+    "dsql index": 20,  # recorded on empty tables: a minute at most, jobs are looked at every 20 s to 60 s
     "amp create": 5,
     "amp delete": 5,
     "cloud map operation": 5,  # GetOperation: SUBMITTED, PENDING, SUCCESS

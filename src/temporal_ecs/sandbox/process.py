@@ -17,6 +17,7 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from temporal_ecs.errors import TecsError
 
@@ -51,6 +52,9 @@ class Sandbox:
     lifetime: float
     speed: float
     region: str
+    dsql_hostaddr: str = ""
+    dsql_port: int = 0
+    dsql_ca: str = ""
 
     def answers(self) -> bool:
         """Whether this very process answers at the endpoint."""
@@ -76,14 +80,14 @@ def start(
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "temporal_ecs.sandbox.server", "--port", str(port), "--ready", str(ready),
-                "--speed", str(speed), "--lifetime", str(lifetime),
+                "--speed", str(speed), "--lifetime", str(lifetime), "--region", region,
             ],
             env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     _children.append(process)
-    endpoint = _await(process, ready, log)
+    facts = _await(process, ready, log)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    sandbox = Sandbox(process.pid, endpoint, started, lifetime, speed, region)
+    sandbox = Sandbox(**facts, started=started, lifetime=lifetime, speed=speed, region=region)
     partial = _file(directory).with_suffix(".partial")
     partial.write_text(json.dumps(asdict(sandbox), indent=2) + "\n")
     partial.replace(_file(directory))
@@ -116,8 +120,17 @@ def stop(directory: Path) -> bool:
     return sandbox is not None
 
 
+def break_dsql(sandbox: Sandbox, **faults: float) -> None:
+    """Set faults of the DSQL stand-in: the attributes of `sandbox.dsql.Faults`, and `waking` in seconds."""
+    request = urllib.request.Request(f"{sandbox.endpoint}/_sandbox/dsql", json.dumps(faults).encode())
+    try:
+        _direct.open(request, timeout=5).close()
+    except urllib.error.HTTPError as refused:
+        raise TecsError(refused.read().decode(), "") from None
+
+
 def environment(sandbox: Sandbox) -> dict[str, str]:
-    """What an operator exports, for tecs, the AWS CLI or any SDK to talk to the sandbox and to nothing else."""
+    """What an operator exports, for tecs, the AWS CLI, any SDK and psql to talk to the sandbox and to nothing else."""
     return {
         "AWS_ENDPOINT_URL": sandbox.endpoint,
         "AWS_ACCESS_KEY_ID": "sandbox",
@@ -126,6 +139,10 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         "AWS_DEFAULT_REGION": sandbox.region,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # else some calls go to data-127.0.0.1
+        "PGHOSTADDR": sandbox.dsql_hostaddr,
+        "PGPORT": str(sandbox.dsql_port),
+        "PGSSLROOTCERT": sandbox.dsql_ca,
+        "PGSSLMODE": "verify-full",
     }
 
 
@@ -133,11 +150,12 @@ def _file(directory: Path) -> Path:
     return directory / "sandbox.json"
 
 
-def _await(process: subprocess.Popen[bytes], ready: Path, log: Path, seconds: float = 60) -> str:
+def _await(process: subprocess.Popen[bytes], ready: Path, log: Path, seconds: float = 60) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if ready.exists():
-            return str(json.loads(ready.read_text())["endpoint"])
+            facts: dict[str, Any] = json.loads(ready.read_text())
+            return facts | {"pid": process.pid}
         if process.poll() is not None:
             break
         time.sleep(0.02)

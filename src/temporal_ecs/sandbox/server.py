@@ -1,4 +1,4 @@
-"""The AWS endpoint: in this process for tests, or as a process of its own.
+"""The AWS endpoint, with DSQL beside it: in this process for tests, or as a process of its own.
 
 python -m temporal_ecs.sandbox.server --port 0 --ready FILE --speed 100 --lifetime 3600
 """
@@ -9,17 +9,21 @@ import argparse
 import contextlib
 import json
 import os
+import select
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from temporal_ecs.sandbox.clock import Clock
+from temporal_ecs.sandbox.aws.dsql import Dsql
+from temporal_ecs.sandbox.clock import DELAYS, Clock
+from temporal_ecs.sandbox.dsql import Limits, StandIn
 from temporal_ecs.sandbox.front import Call, Front, Hook
 from temporal_ecs.sandbox.world import WORLD, Fault
 
@@ -31,7 +35,7 @@ class Server:
 
     `speed` divides AWS's delays; infinite means none. `before` and `after` run under the global lock, just
     before and just after a request acts; a Fault raised by `before` becomes the answer. In a child that was
-    forked from inside a hook, a new Server serves what the parent had.
+    forked from inside a hook, a new Server serves what the parent had. `dsql` starts, stops and is emptied with it.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Server:
         before: Hook | None = None,
         after: Hook | None = None,
         now: Callable[[], float] = time.monotonic,
+        dsql: StandIn | None = None,
     ) -> None:
         self._port, self._speed, self._now = port, speed, now
+        self.dsql = dsql
         self._http: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
         WORLD.account = account
@@ -54,7 +60,9 @@ class Server:
     def start(self) -> Server:
         """Listen; returns once requests are answered."""
         WORLD.clock.speed, WORLD.clock.now = self._speed, self._now
-        self._http = make_server("127.0.0.1", self._port, self.front, threaded=True, request_handler=_Quiet)
+        if self.dsql:
+            self.dsql.start()
+        self._http = make_server("127.0.0.1", self._port, self._answer, threaded=True, request_handler=_Quiet)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -67,6 +75,8 @@ class Server:
             self._http.server_close()
             self._thread.join()
             self._http = self._thread = None
+        if self.dsql:
+            self.dsql.stop()
 
     def __enter__(self) -> Server:
         return self.start()
@@ -101,6 +111,32 @@ class Server:
         with WORLD.lock:
             WORLD.reset()
             self.calls.clear()
+        if self.dsql:
+            self.dsql.reset()
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/_sandbox/dsql" and self.dsql:
+            return self._break_dsql(self.dsql, environ, start_response)
+        return self.front(environ, start_response)
+
+    def _break_dsql(self, dsql: StandIn, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        """Set faults of the stand-in to what the body says."""
+        try:
+            dsql.faults.set(**json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))))
+        except (TypeError, ValueError) as wrong:
+            start_response("400 Bad Request", [("Content-Type", "text/plain")])
+            return [str(wrong).encode()]
+        start_response("204 No Content", [])
+        return []
+
+
+def dsql_status(host: str) -> str | None:
+    """The control plane's word on the cluster at a host."""
+    cluster, _, domain = host.partition(".")
+    with WORLD.lock:
+        WORLD.clock.catch_up()
+        known = WORLD.state(Dsql, domain.split(".")[-3]).clusters.get(cluster)
+        return str(known.data["status"]) if known else None
 
 
 class _Quiet(WSGIRequestHandler):  # type: ignore[misc]  # werkzeug is not followed
@@ -119,17 +155,24 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--ready", type=Path, help="written with the endpoint once it answers")
     parser.add_argument("--speed", type=float, default=100)
+    parser.add_argument("--region", default="eu-west-1")
     parser.add_argument("--lifetime", type=float, default=8 * 3600, help="seconds until it stops by itself")
     options = parser.parse_args()
-    over = threading.Event()
+    over, tell = os.pipe()  # an Event's lock may be held by the very wait that the signal interrupts
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    with Server(options.port, speed=options.speed) as server:
+        signal.signal(number, lambda *_: os.write(tell, b"."))
+    limits = Limits(index_seconds=DELAYS["dsql index"] / options.speed)
+    dsql = StandIn(region=options.region, status=dsql_status, limits=limits)
+    with Server(options.port, speed=options.speed, dsql=dsql) as server:
         if options.ready:
+            facts = {
+                "endpoint": server.endpoint, "pid": os.getpid(), "dsql_hostaddr": dsql.hostaddr,
+                "dsql_port": dsql.port, "dsql_ca": str(dsql.ca_file),
+            }  # fmt: skip
             partial = options.ready.with_suffix(".partial")
-            partial.write_text(json.dumps({"endpoint": server.endpoint, "pid": os.getpid()}))
+            partial.write_text(json.dumps(facts))
             partial.replace(options.ready)
-        over.wait(options.lifetime)
+        select.select([over], [], [], options.lifetime)
     with contextlib.suppress(OSError):
         if options.ready:
             options.ready.unlink()

@@ -1,0 +1,1 @@
+"""Everything that tecs does inside the database: connect, schema, ring membership."""
