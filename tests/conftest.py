@@ -5,8 +5,9 @@ import os
 from hypothesis import settings
 
 from cloud import _server, new_project, provisioned, sandbox
+from databases import place, standin, standin_clock
 
-__all__ = ["_server", "new_project", "provisioned", "sandbox"]
+__all__ = ["_server", "new_project", "place", "provisioned", "sandbox", "standin", "standin_clock"]
 
 for _name in [name for name in os.environ if name.startswith(("AWS_", "TECS_"))]:
     del os.environ[_name]

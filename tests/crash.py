@@ -121,9 +121,8 @@ class Point(NamedTuple):
 # -- one command, as tecs runs it ------------------------------------------------------------------------------
 
 
-def run(command: str, endpoint: str, clock: Leap, folder: Path) -> Result:
+def run(command: str, aws: Aws, clock: Leap, folder: Path) -> Result:
     """Run a command to its end, under both locks; its first error is raised."""
-    aws = new_aws(endpoint, clock)
     path = folder / "state.json"
     with changing(aws, path, command) as take:
         state = State(path, project=PROJECT, account=aws.account, region=REGION)
@@ -155,7 +154,7 @@ class Account:
         return self
 
     def run(self, command: str, folder: Path) -> Result:
-        return run(command, self.server.endpoint, self.clock, folder)
+        return run(command, new_aws(self.server.endpoint, self.clock), self.clock, folder)
 
     def inventory(self) -> dict[str, Any]:
         return inventory.read(self.server.endpoint, PROJECT, REGION)
@@ -511,8 +510,11 @@ def _summary(matrix: Matrix, results: Path, seconds: float) -> int:
     ran = {(row["phase"], row["point"]) for row in matrix.done}
     failed = [row for row in read_results(results) if not row["ok"] and (row["phase"], row["point"]) in ran]
     for row in failed:
-        print(f"\nFAILED {row['phase']} {row['point']} ({row['call']}): {row['why'].strip()[-3000:]}")
+        short = "\n".join(row["why"].strip().splitlines()[-6:])
+        print(f"\nFAILED {row['phase']} {row['point']} ({row['call']}): {short[-1500:]}")
         print(f"  again: python -m tests.crash --phase {row['phase']} --point {row['point']}")
+    if failed:
+        print(f"\nall that is known of them: {results}")
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{len(ran)} points, {len(failed)} failed, {seconds:.0f} s, "

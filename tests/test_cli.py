@@ -80,11 +80,11 @@ def test_logs_are_built_shown_and_removed_again(tecs: Operator):
     assert first.status == 0
     assert first.out == ""
     assert re.search(r"^account 123456789012, region eu-west-1, project temporal-dev$", first.err, re.MULTILINE)
-    assert re.search(r"^10 created in [\d.]+s$", first.err, re.MULTILINE)
+    assert re.search(r"^11 created in [\d.]+s$", first.err, re.MULTILINE)
     changes = tecs.changes
-    assert "10 unchanged in" in tecs("provision", "logs", "--yes").err
+    assert "11 unchanged in" in tecs("provision", "logs", "--yes").err
     assert tecs.changes == changes
-    assert tecs("plan", "logs").out == "Nothing to do: all 10 resources are as declared.\n"
+    assert tecs("plan", "logs").out == "Nothing to do: all 11 resources are as declared.\n"
     gone = tecs("teardown", "--yes")
     assert gone.status == 0
     assert "proven by tag and by listing: nothing of this project is left" in gone.err
@@ -306,7 +306,50 @@ def test_a_second_operator_is_named_and_refused(tecs: Operator):
     shown = tecs("state", "unlock", "--yes")
     assert "held: provision by ana@ops1.example" in shown.err
     assert tecs("provision", "vpc", "-y").status == 0
-    assert tecs("state", "unlock", "--yes").err == f"nobody holds {LOCK}\n"
+    assert tecs("state", "unlock", "--yes").err.endswith(f"nobody holds {LOCK}\n")
+
+
+def test_a_lock_that_this_tecs_cannot_read_can_be_removed(tecs: Operator):
+    tecs.aws("ssm").put_parameter(Name=LOCK, Value='{"from": "another version"}', Type="String")
+    refused = tecs("provision", "vpc", "-y")
+    assert refused.status == 5
+    assert refused.err.count("another operator is changing temporal-dev") == 1  # not once for each resource
+    assert "left no name that this tecs can read" in tecs("state", "unlock", "-y").err
+    assert tecs("provision", "vpc", "-y").status == 0
+
+
+def test_naming_only_what_holds_data_is_refused_rather_than_removing_the_rest(tecs: Operator):
+    tecs("provision", "secrets", "-y")
+    refused = tecs("teardown", "grafana-secret", "-y")
+    assert refused.status == 2
+    assert "grafana-secret stays without --with-data: holds Grafana's administrator password" in refused.err
+    gone = tecs("teardown", "grafana-secret", "--with-data", "--confirm", "temporal-dev", "-o", "json")
+    assert json.loads(gone.out)["outcomes"] == {"grafana-secret": "gone"}
+
+
+def test_what_lost_our_tags_is_left_alone_and_nothing_is_called_proven(tecs: Operator):
+    tecs("provision", "temporal-ui-logs", "-y")
+    group = "arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/temporal-dev/temporal-ui"
+    tecs.aws("logs").untag_resource(resourceArn=group, tagKeys=["tecs:project"])
+    ran = tecs("teardown", "-y")
+    assert ran.status == 1
+    assert "carries no tags of ours any more; it was left alone" in ran.err
+    assert "proven" not in ran.err
+    assert tecs.aws("logs").describe_log_groups()["logGroups"]
+    assert tecs("state", "list").out
+
+
+def test_status_of_a_stack_whose_cluster_was_removed_by_hand(tecs: Operator):
+    tecs("provision", "ecs-exec-logs", "namespace", "ecs-service-role", "-y")
+    assert tecs("provision", "cluster", "-y").status == 0
+    ecs = tecs.aws("ecs")
+    ecs.put_cluster_capacity_providers(
+        cluster="temporal-dev-cluster", capacityProviders=[], defaultCapacityProviderStrategy=[]
+    )
+    ecs.delete_cluster(cluster="temporal-dev-cluster")
+    shown = tecs("status")
+    assert shown.status == 0
+    assert shown.out.count("MISSING") == 7
 
 
 def test_a_dead_operators_lock_on_this_host_is_taken_over_with_a_note(tecs: Operator):

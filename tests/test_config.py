@@ -144,7 +144,7 @@ RULES: list[tuple[str, list[str], list[str], str]] = [
         "must be lower-case letters, digits and single hyphens",
     ),
     ("project", [], ['"eighteen-letters-x"'], "at most 17 characters, it has 18"),
-    ("project", ['"xecs"'], ['"aws-temporal"', '"ecs1"', '"fargate"'], "must not begin with aws, ecs or fargate"),
+    ("project", ['"xecs"'], ['"aws-temporal"', '"ecs1"', '"fargate"'], "must not begin with aws, ecs, fargate"),
     (
         "region",
         ['"eu-west-1"', '"us-gov-east-1"', '"ap-southeast-5"'],

@@ -14,7 +14,6 @@ from botocore.exceptions import ClientError
 import inventory
 from cloud import STACK, Project
 from temporal_ecs.errors import TecsError, code
-from temporal_ecs.removal import MONTHLY
 from temporal_ecs.resource import Resource, plain
 from temporal_ecs.sandbox.server import Server
 from temporal_ecs.stack import discover, revive
@@ -89,8 +88,11 @@ def test_a_kind_that_updates_or_deletes_says_so(kind: str):
     assert cls.permanent or cls.delete is not Resource.delete
 
 
-def test_what_holds_data_goes_on_costing_something_and_nothing_else_does():
-    assert {name for name, kind in KINDS.items() if kind.holds_data} == MONTHLY.keys()
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_holds_data_goes_on_costing_something_and_nothing_else_does(kind: str):
+    cls = KINDS[kind]
+    assert bool(cls.holds_data) == bool(cls.costs)
+    assert not (cls.permanent and cls.holds_data)
 
 
 # -- a provisioned world -------------------------------------------------------------------------------------

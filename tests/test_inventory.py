@@ -91,7 +91,7 @@ def test_the_account_holds_these_objects_and_no_others(found: Found):
             "roles": [f"{name}-role" for name in roles],
             "instance-profiles": ["ecs-instance-profile"],
             "service-linked-roles": ["AWSServiceRoleForAmazonOpenSearchService", "AWSServiceRoleForECS"],
-            "log-groups": sorted(f"{name}-logs" for name in (*TASKS, "ecs-exec")),
+            "log-groups": sorted(f"{name}-logs" for name in (*TASKS, "ecs-exec", "container-insights")),
             "namespaces": ["namespace"],
             "discovery-services": sorted(
                 [*(f"temporal-{name}" for name in TEMPORAL[:3]), *(f"temporal-{name}-metrics" for name in TEMPORAL)]
@@ -403,10 +403,11 @@ def test_the_hosts_profile_holds_the_hosts_role(found: Found):
 # -- logs, namespace, cluster, capacity --------------------------------------------------------------------------
 
 
-def test_ten_log_groups_keep_a_week(found: Found):
-    for name in (*TASKS, "ecs-exec"):
-        row = found["log-groups"][f"{name}-logs"]
-        assert has(row, logGroupName=f"/ecs/temporal-dev/{name}", retentionInDays=7, kmsKeyId=None)
+def test_every_log_group_keeps_a_week(found: Found):
+    paths = {name: f"/ecs/temporal-dev/{name}" for name in (*TASKS, "ecs-exec")}
+    paths["container-insights"] = "/aws/ecs/containerinsights/temporal-dev-cluster/performance"
+    for name, path in paths.items():
+        assert has(found["log-groups"][f"{name}-logs"], logGroupName=path, retentionInDays=7, kmsKeyId=None)
 
 
 def test_the_namespace_is_for_api_calls_and_described(found: Found):

@@ -154,7 +154,17 @@ def test_a_record_becomes_the_resource_that_it_was(tmp_path):
 
 def test_a_record_of_an_older_tecs_lacks_what_is_new_and_may_have_more():
     item = revive("a", {"kind": "FakeThing", "spec": {"size": 3, "forgotten": 1}})
-    assert item == FakeThing(name="a", size=3, colour=None, count=None, secret=None, uses=None)
+    assert item == FakeThing(name="a", size=3)
+
+
+def test_a_record_without_what_this_tecs_must_know_leads_to_a_rebuild():
+    @dataclass(frozen=True, kw_only=True)
+    class FakeStrict(FakeThing):
+        must: int
+
+    with pytest.raises(TecsError, match="was written by another version of tecs") as caught:
+        revive("a", {"kind": "FakeStrict", "spec": {"size": 3}})
+    assert "tecs state rebuild" in caught.value.hint
 
 
 def test_a_kind_that_inherits_from_another_is_known_too():

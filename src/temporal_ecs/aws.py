@@ -22,6 +22,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigNotFound,
+    ConnectionError,  # noqa: A004  botocore's, which is no OSError
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
@@ -123,9 +124,11 @@ class Aws:
         self._mutex = threading.Lock()
         self._listings = _Listings(self.clock)
         self.calls: Counter[tuple[str, str]] = Counter()
+        self._answered = False
         events = self._session.events
         events.register_last("before-parameter-build", strict.hook(unknown_enum), unique_id="tecs-strict")
         events.register("before-call", self._before_call, unique_id="tecs-pace")
+        events.register("after-call", self._after_call, unique_id="tecs-answered")
         if loopback_only:
             events.register_first("before-send", _refuse_remote, unique_id="tecs-loopback")
         if api_log is not None:
@@ -347,13 +350,18 @@ class Aws:
             return code(error) in THROTTLED or (status >= 500 and status != 501)
         if isinstance(error, UNREADABLE):
             return True
-        return isinstance(error, HTTPClientError) and not isinstance(error, EndpointConnectionError)
+        if isinstance(error, HTTPClientError):
+            return True
+        return self._answered and isinstance(error, ConnectionError)  # before any answer: a wrong address
 
     def _before_call(self, model: Any, **_: Any) -> None:
         service, operation = model.service_model.service_name, model.name
         self._pace.wait(service, operation)
         with self._mutex:
             self.calls[service, operation] += 1
+
+    def _after_call(self, **_: Any) -> None:
+        self._answered = True
 
     @property
     def mutations(self) -> int:

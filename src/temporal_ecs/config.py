@@ -80,8 +80,8 @@ def project_name(value: str) -> str | None:
     if len(value) > 17:
         domain = f"{value}-visibility names the OpenSearch domain, 28 at most"
         return f"must be at most 17 characters, it has {len(value)} ({domain})"
-    if value.startswith(("aws", "ecs", "fargate")):
-        return "must not begin with aws, ecs or fargate (it names the capacity providers)"
+    if value.startswith(("aws", "ecs", "fargate", "ssm", "sg-")):
+        return "must not begin with aws, ecs, fargate, ssm or sg- (names that AWS keeps for itself)"
     return None
 
 
@@ -424,6 +424,8 @@ def _across(config: Config) -> Iterator[tuple[set[str], str]]:
         yield among, f"dsql.{missing}: must be set too: an existing cluster needs both endpoint and arn"
     elif config.dsql.endpoint and config.dsql.endpoint.split(".")[0] != config.dsql.arn.rpartition("/")[2]:
         yield among, f"dsql.arn: names another cluster than dsql.endpoint ({config.dsql.endpoint})"
+    if config.dsql.arn and config.dsql.arn.split(":")[3] != config.region:
+        yield {"dsql.arn", "region"}, f"dsql.arn: is in {config.dsql.arn.split(':')[3]}, the stack in {config.region}"
     longest = config.iam_name("opensearch-setup-task")
     if len(longest) > 64:
         problem = f"project: {longest} would be {len(longest)} characters; IAM role names take 64 at most"

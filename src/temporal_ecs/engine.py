@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .clock import Clock
@@ -41,6 +42,7 @@ class Change(NamedTuple):
     fields: dict[str, tuple[Any, Any]] = {}  # noqa: RUF012  name -> (what is, what is wanted); never changed
     reason: str = ""
     note: str = ""
+    ours: bool = True
 
 
 class Engine:
@@ -56,13 +58,15 @@ class Engine:
         clock: Clock | None = None,
         poll: float = 1.0,
         workers: int = WORKERS,
+        visible: float = VISIBLE,
         adopt: Collection[str] = (),
         before_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`poll` is the shortest pause between two looks, `before_change` runs once before the first change."""
+        """`poll` is the shortest pause between two looks, `visible` how long AWS may hide what it has just made
+        or changed, both seconds; `before_change` runs once before the first change."""
         self.stack, self.state, self.aws = stack, state, aws
         self.emit, self.clock, self.poll, self.workers = emit, clock or Clock(), poll, workers
-        self.adopt = frozenset(adopt)
+        self.adopt, self.visible = frozenset(adopt), visible
         self._live: dict[str, Live] = {}
         self._before_change, self._mutex, self._changing = before_change, threading.Lock(), False
         self._refused: Exception | None = None
@@ -80,8 +84,8 @@ class Engine:
 
         wanted = closure(names or self.stack, self.stack.needs)
         result = self._walk({n: self.stack.needs(n) for n in wanted}, preview)
-        if result.interrupted:
-            raise KeyboardInterrupt
+        if result.stop is not None:
+            raise result.stop
         for error in result.errors.values():
             raise error
         ordered = [self._follow(changes[n], changes) for n in self.stack if n in changes]
@@ -118,7 +122,7 @@ class Engine:
 
         def find(name: str) -> Steps[str]:
             decision = yield from self._decide(name)
-            if decision.item is None or decision.live is None or not decision.ours:
+            if decision.item is None or decision.live is None or not decision.change.ours:
                 self.state.drop(name)
                 self._live.pop(name, None)
                 return "absent"
@@ -134,8 +138,12 @@ class Engine:
             item = self.stack[name].resolve(self._value)
         except KeyError:  # something it needs does not exist yet, so neither does it
             return _Decision(Change(name, "create"))
-        known: str | None = self.state.get(name).get("id")
+        record = self.state.get(name)
+        # An id recorded for another kind proves nothing: a secret that was looked up may now be to be made.
+        known: str | None = record.get("id") if record.get("kind") == type(item).__name__ else None
         live = yield from self._look(item, known) if known else _nothing()
+        if live is None and known and _declared_otherwise(item, made := revive(name, record)):
+            live = yield from self._look(made, known)  # under the name that it was made with
         if live is None:  # by tag or name: it may have been made by a run that lost its memory
             known = None
             live = yield from self._look(item, None)
@@ -146,9 +154,8 @@ class Engine:
             reason = f"{live['id']} exists and is not ours"
             action = "adopt" if name in self.adopt else "blocked"
             way_out = f"; take it over with `tecs provision --adopt {name}`, or rename one of the two"
-            return _Decision(
-                Change(name, action, reason=reason + way_out * (action == "blocked")), item, live, ours=False
-            )
+            change = Change(name, action, reason=reason + way_out * (action == "blocked"), ours=False)
+            return _Decision(change, item, live)
         self._live[name] = live
         return _Decision(self._compare(item, live), item, live)
 
@@ -185,9 +192,16 @@ class Engine:
         return change
 
     def _provision(self, name: str) -> Steps[str]:
-        outcome, passes = "same", 0
+        outcome, passes, start = "same", 0, self.clock.now()
         while passes < PASSES:
-            change, item, live, _ = yield from self._decide(name)
+            held = self._changing
+            change, item, live = yield from self._decide(name)
+            dying = item and live and self.state.get(name).get("status") == "deleting"
+            if dying and self.clock.now() - start < self.visible:  # a teardown was cut: AWS may be at it still
+                self.emit(Event(name, "wait", "its removal was begun: looking whether it goes on"))
+                yield self.poll
+                self._refresh(item)
+                continue
             if change.action == "same":
                 assert item is not None
                 assert live is not None
@@ -201,8 +215,10 @@ class Engine:
                 outcome = "updated" if outcome == "same" else outcome
                 yield from self._until(item, live["id"], lambda seen: seen is None or not seen.get("pending"))
                 continue
+            if not held:  # decided before the operators' lock was ours: somebody may have changed things since
+                self._about_to_change()
+                continue
             passes += 1
-            self._about_to_change()
             if change.action == "create":
                 outcome = "created" if (yield from self._create(item)) else outcome
             else:
@@ -213,16 +229,21 @@ class Engine:
                 outcome = done if outcome == "same" else outcome
         raise TecsError(
             f"{name}: AWS accepted every change but still reports another {', '.join(change.fields) or 'state'}",
-            "This is a bug in tecs; what AWS said is in --api-log.",
+            "Run the command again. If it stays so, this is a bug in tecs; what AWS said is in --api-log.",
         )
 
     def _create(self, item: Resource) -> Steps[bool]:
         """Ask for `item` and wait until it has settled; False when it turns out to be there already."""
         record = self.state.get(item.name)
-        if record.get("id") and (yield from self._visible(item, record)):
+        creating = record.get("status") == "creating"
+        begun = creating and not record.get("id") and record.get("token")
+        if record.get("id"):
+            shown = yield from self._shows_up(item, record["id"], self.visible if creating else self.poll)
+        else:
+            shown = bool(begun and item.unnamed) and (yield from self._shows_up(item, None, self.visible))
+        if shown:
             return False
         self.emit(Event(item.name, "create"))
-        begun = record.get("status") == "creating" and not record.get("id") and record.get("token")
         token = record["token"] if begun else self.state.token(item.name)
         self.state.put(item.name, self._record(item, status="creating") | {"token": token})
         made = yield from self._ask_for(item, token)
@@ -243,27 +264,26 @@ class Engine:
                 if not taken and not self.aws.transient(error):
                     raise
                 waited = self.clock.now() - start
-                if waited > (min(VISIBLE, item.timeout) if taken else item.timeout):
+                if waited > (min(self.visible, item.timeout) if taken else item.timeout):
                     raise TecsError(
                         f"{item.name}: AWS neither makes nor shows it after {waited:.0f} s: {error}",
                         "Run the command again to go on trying.",
                     ) from error
                 self.emit(Event(item.name, "wait", f"looking again: {error}", waited))
-                yield self._pause(waited)
-                self._refresh(item)
-                if (yield from self._look(item, None)) is not None:
+                if (yield from self._shows_up(item, None, self.visible if item.unnamed else waited / 10)):
                     break
         return made
 
-    def _visible(self, item: Resource, record: Record) -> Steps[bool]:
-        """Whether what was recorded shows up after all: AWS may hide what it has just made."""
-        start, patience = self.clock.now(), VISIBLE if record["status"] == "creating" else self.poll
-        while self.clock.now() - start <= patience:
+    def _shows_up(self, item: Resource, id_: str | None, patience: float) -> Steps[bool]:
+        """Whether it can be seen within `patience` seconds, or at one look: AWS may hide what it has just made."""
+        start = self.clock.now()
+        while True:
             yield self.poll
             self._refresh(item)
-            if (yield from self._look(item, record["id"])) is not None:
+            if (yield from self._look(item, id_)) is not None:
                 return True
-        return False
+            if self.clock.now() - start >= patience:
+                return False
 
     def _update(self, item: Resource, live: Live, change: Change) -> Steps[None]:
         """Make what differs as it is wanted, and wait until it has settled; or has vanished meanwhile."""
@@ -273,15 +293,32 @@ class Engine:
         tags = self.aws.tags(item) if change.action == "adopt" else change.fields.get("tags", ({}, {}))[1]
         fields = set(change.fields) - {"tags"}
         successor = None
-        with self._writing(item):
-            if tags:
-                yield from self._patiently(item, lambda: self.aws.tag(item, live, tags))
-            if fields:
-                successor = yield from self._patiently(item, lambda: item.update(self.aws, live, fields))
+        try:
+            with self._writing(item):
+                if tags:
+                    yield from self._patiently(item, lambda: self.aws.tag(item, live, tags))
+                if fields:
+                    successor = yield from self._patiently(item, lambda: item.update(self.aws, live, fields))
+        except Exception as error:
+            if not _named(error, item.exists):
+                raise
+            yield self.poll  # it was done already, and AWS showed what was before: look again
+            return
         if successor:
             id_ = successor
             self.state.put(item.name, self.state.get(item.name) | {"id": id_})
         yield from self._until(item, id_, lambda seen: not seen.get("pending") if seen else not successor)
+        yield from self._takes_effect(item, id_, set(change.fields))
+
+    def _takes_effect(self, item: Resource, id_: str, fields: set[str]) -> Steps[None]:
+        """Give AWS time to show what was changed; it may go on showing what was before."""
+        start = self.clock.now()
+        while live := (yield from self._look(item, id_)):
+            waited = self.clock.now() - start
+            if not fields & self._compare(item, live).fields.keys() or waited >= self.visible:
+                return
+            yield self._pause(waited)
+            self._refresh(item)
 
     def _teardown(self, name: str) -> Steps[str]:
         record = self.state.get(name)
@@ -290,22 +327,46 @@ class Engine:
             self.state.drop(name)
             return "kept"
         live = yield from self._look(item, record.get("id"))
+        hidden = live is None and record["status"] == "creating" and not record.get("id") and item.unnamed
+        if hidden and (yield from self._shows_up(item, None, self.visible)):
+            live = yield from self._look(item, None)
         if live is not None and not (yield from self._ours(item, live)):
-            self.state.drop(name)
-            self.emit(Event(name, "left", f"{live['id']} carries no tags of ours; it is left alone"))
-            return "left"
+            raise TecsError(
+                f"{name}: {live['id']} carries no tags of ours any more; it was left alone",
+                f"If it isn't yours, `tecs state forget {name}`. If it is, `tecs provision {name}` and adopt it.",
+            )
         if live is None and record["status"] == "deleting":  # half deleted, perhaps, and hidden by AWS: ask again
             live = self._recorded(name)
         if live:
             self._about_to_change()
             self.emit(Event(name, "delete", live["id"]))
             self.state.put(name, record | {"id": live["id"], "status": "deleting"})
-            target = live
-            with self._writing(item):
-                yield from self._patiently(item, lambda: item.delete(self.aws, target))
-            yield from self._until(item, live["id"], lambda seen: seen is None, failed=live.get("failed", ""))
+            yield from self._remove(item, live)
         self.state.drop(name)
         return "gone"
+
+    def _remove(self, item: Resource, live: Live) -> Steps[None]:
+        """Ask AWS to remove it, again where that was done by halves, until it is gone."""
+        start, id_, failed = self.clock.now(), live["id"], live.get("failed", "")
+        seen: Live | None = live
+        while seen is not None:
+            if seen is live or not seen.get("pending"):
+                with self._writing(item):
+                    yield from self._patiently(item, partial(item.delete, self.aws, seen))
+                if (yield from self._look(item, id_)) is None:
+                    return
+            waited = self.clock.now() - start
+            if waited > item.timeout:
+                raise TecsError(
+                    f"{item.name}: still there after {waited:.0f} s ({seen.get('pending') or id_})",
+                    "Run the command again to go on removing it.",
+                )
+            self.emit(Event(item.name, "wait", str(seen.get("pending") or "being removed"), waited, item.typical))
+            yield self._pause(waited)
+            self._refresh(item)
+            seen = yield from self._look(item, id_)
+            if seen and seen.get("failed", "") not in ("", failed):
+                raise TecsError(f"{item.name}: AWS gave up: {seen['failed']}", "Mend the cause, then run it again.")
 
     # -- memory --------------------------------------------------------------------------------------------
 
@@ -327,7 +388,8 @@ class Engine:
 
     def _recorded(self, name: str) -> Live:
         record = self.state.get(name)
-        return {**record["spec"], **record["outputs"], "id": record["id"]} if record.get("id") else {}
+        facts = {"id": record.get("id"), "pending": "", "failed": ""}
+        return {**record["spec"], **record["outputs"], **facts} if record.get("id") else {}
 
     def _remember(self, name: str, item: Resource, live: Live) -> None:
         self._live[name] = live
@@ -365,6 +427,7 @@ class Engine:
                 except Exception as error:
                     self._refused = error
                     raise
+                self.aws.look_afresh()
                 self._changing = True
 
     @contextmanager
@@ -420,13 +483,11 @@ class Engine:
             return frozenset()
         return frozenset().union(*(self.stack[need].absent for need in self.stack.needs(item.name)))
 
-    def _until(
-        self, item: Resource, id_: str, enough: Callable[[Live | None], bool], *, failed: str = ""
-    ) -> Steps[None]:
-        """Look until it is `enough`. A failure ends it, unless it had `failed` like that before."""
+    def _until(self, item: Resource, id_: str, enough: Callable[[Live | None], bool]) -> Steps[None]:
+        """Look until it is `enough`. A failure ends it."""
         start = self.clock.now()
         while not enough(seen := (yield from self._look(item, id_))):
-            if seen and seen.get("failed", "") not in ("", failed):
+            if seen and seen.get("failed"):
                 raise TecsError(
                     f"{item.name}: AWS gave up: {seen['failed']}",
                     f"Mend the cause, run `tecs teardown {item.name}`, then this command again.",
@@ -462,6 +523,7 @@ class Engine:
             tick=self.poll,
             workers=self.workers,
             expected=self._expected,
+            fatal=lambda error: error is self._refused,
         )
         walk.run()
         return walk.result
@@ -475,12 +537,17 @@ class _Decision(NamedTuple):
     change: Change
     item: Resource | None = None
     live: Live | None = None
-    ours: bool = True
 
 
 def _nothing() -> Steps[None]:
     return None
     yield  # a generator that never waits
+
+
+def _declared_otherwise(item: Resource, made: Resource) -> bool:
+    """Whether `item` differs from what was made in something that cannot change in place, such as its name."""
+    fixed = item.spec().keys() - item.mutable - item.renewed - item.initial - item.unread
+    return any(made.spec().get(key) != item.spec()[key] for key in fixed)
 
 
 def _named(error: BaseException, names: Collection[str]) -> bool:

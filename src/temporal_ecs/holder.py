@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -22,6 +23,7 @@ class Holder:
     pid: int
     born: str
     since: str  # UTC
+    machine: str = ""  # tells hosts of one name apart, and containers that don't see each other's processes
 
     @classmethod
     def this(cls, operation: str) -> Holder:
@@ -32,6 +34,7 @@ class Holder:
             pid=os.getpid(),
             born=_born(os.getpid()),
             since=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            machine=_machine(),
         )
 
     @classmethod
@@ -47,7 +50,7 @@ class Holder:
 
     def dead(self) -> bool:
         """Whether it certainly runs no more: it ran on this host and is gone."""
-        if self.host != socket.gethostname():
+        if (self.host, self.machine) != (socket.gethostname(), _machine()):
             return False
         try:
             os.kill(self.pid, 0)
@@ -67,6 +70,17 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return str(os.getuid())
+
+
+@cache
+def _machine() -> str:
+    """The machine's id and the namespace of its process ids; as much as the system tells."""
+    parts = []
+    with contextlib.suppress(OSError):
+        parts.append(Path("/etc/machine-id").read_text(encoding="utf-8").strip())
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/self/ns/pid").readlink().name)
+    return " ".join(parts)
 
 
 def _born(pid: int) -> str:

@@ -30,6 +30,7 @@ class OperatorLock:
         while not self._put(mine, overwrite=False):
             text = self._text()
             if text is None:  # given back this moment
+                self.aws.clock.sleep(0.2)
                 continue
             holder = Holder.parse(text)
             if holder == mine:  # the request was sent twice, because its first answer got lost
@@ -61,6 +62,10 @@ class OperatorLock:
         except Exception as error:
             if code(error) != "ParameterNotFound":
                 raise
+
+    def held(self) -> bool:
+        """Whether somebody holds it, whatever is written in it."""
+        return self._text() is not None
 
     def holder(self) -> Holder | None:
         """Who holds it, or None when nobody does (or somebody who left no name)."""
@@ -108,4 +113,7 @@ def changing(
         try:
             yield lock.take
         finally:
-            lock.drop(abandoned=left_behind is not None)
+            try:
+                lock.drop(abandoned=left_behind is not None)
+            except Exception as error:  # noqa: BLE001  what was done matters more than a lock left behind
+                note(f"could not give back {lock.parameter}: {error}; `tecs state unlock` removes it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .engine import Engine
@@ -14,14 +14,6 @@ from .walk import closure
 if TYPE_CHECKING:
     from .aws import Aws
 
-MONTHLY = {  # what a kind goes on costing, in words: prices are `tecs cost`'s
-    "DsqlCluster": "storage by the GiB, and work done",
-    "OpenSearchDomain": "its instances and volumes by the hour",
-    "PrometheusWorkspace": "stored samples",
-    "Repository": "stored images by the GiB",
-    "GrafanaSecret": "one secret by the month",
-}
-
 
 def staying(state: State, chosen: Iterable[str] | None = None) -> dict[str, str]:
     """Why each resource stays that a plain teardown of `chosen` would otherwise remove."""
@@ -30,7 +22,7 @@ def staying(state: State, chosen: Iterable[str] | None = None) -> dict[str, str]
     holding = {name: revive(name, state.get(name)) for name in state.names()}
     for name, item in holding.items():
         if item.holds_data and name in asked:
-            reasons[name] = f"holds {item.holds_data}; goes on costing {MONTHLY[type(item).__name__]}"
+            reasons[name] = f"holds {item.holds_data}; goes on costing {item.costs}"
     for name in [name for name, item in holding.items() if item.holds_data]:
         for need in sorted(closure([name], state.needs) - {name}):
             if need in asked:
@@ -48,8 +40,8 @@ def groups_of(stack: Stack, state: State) -> dict[str, list[str]]:
     return groups
 
 
-def left_behind(stack: Stack, state: State, aws: Aws) -> list[str]:
-    """What is still there of this project beyond what the state records.
+def left_behind(stack: Stack, state: State, aws: Aws, removed: Collection[str]) -> list[str]:
+    """What is still there of this project beyond what the state records, once `removed` has gone.
 
     By listing: every declared resource is looked for by its tags or name. By tag: AWS's index of tags, which
     lags behind, so what it shows counts only where no listing could tell that it is gone.
@@ -57,12 +49,13 @@ def left_behind(stack: Stack, state: State, aws: Aws) -> list[str]:
     findings = {
         change.resource: f"{change.resource} ({change.action})"
         for change in Engine(stack, state, aws).plan()
-        if change.action not in ("create", "delete", "blocked")
+        if change.action not in ("create", "delete")
+        and change.ours
         and change.resource not in state
         and not stack[change.resource].permanent
     }
     for arn, tags in aws.tagged():
         name = tags.get("tecs:name", "")
-        if name not in state and name not in stack:
+        if name not in state and name not in stack and name not in removed:
             findings[arn] = f"{name or 'unnamed'}: {arn}"
     return sorted(findings.values())

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -40,7 +40,7 @@ DOING = {
     "adopt": "adopting",
     "delete": "deleting",
 }
-DONE = frozenset({"created", "updated", "replaced", "adopted", "gone", "kept", "left", "failed", "skipped"})
+DONE = frozenset({"created", "updated", "replaced", "adopted", "gone", "kept", "failed", "skipped"})
 QUIET = frozenset({"same", "found", "absent", "create", "update", "replace", "adopt", "delete", "wait", "interrupted"})
 HEARTBEAT = 10.0
 """Seconds between the signs of life of a run without a terminal."""
@@ -181,9 +181,9 @@ class Rich:
                 )
             )
             return
-        bad = event.phase in ("failed", "left")
+        bad = event.phase == "failed"
         style = "red" if bad else "dim" if event.phase in ("skipped", "kept") else "green"
-        sign = {"failed": "✗", "left": "!", "skipped": "·", "kept": "·"}.get(event.phase, "✓")
+        sign = {"failed": "✗", "skipped": "·", "kept": "·"}.get(event.phase, "✓")
         line = Text.assemble((f"{sign} ", style), (event.resource, "bold" if bad else ""), " ", (event.phase, style))
         if event.seconds >= 1:
             line.append(f"  {duration(event.seconds)}", "dim")
@@ -275,12 +275,21 @@ class Talk:
 # -- plans ---------------------------------------------------------------------------------------------------
 
 
-def show_plan(talk: Talk, changes: list[Change], groups: Mapping[str, Iterable[str]]) -> None:
-    """What would be made, by group; everything else that would change, by field; notes; the count."""
+def show_plan(
+    talk: Talk,
+    changes: list[Change],
+    groups: Mapping[str, Iterable[str]],
+    say: Callable[[str, str], None] | None = None,
+) -> None:
+    """What would be made, by group; everything else that would change, by field; notes; the count.
+
+    It is the answer to `plan`; before a question it is talk, and goes where `say` says it.
+    """
+    show = say or talk.show
     new = {change.resource for change in changes if change.action == "create"}
     for group, names in groups.items():
         if made := [name for name in names if name in new]:
-            talk.show(f"+ {group}: create {', '.join(made)}", SIGNS["create"][1])
+            show(f"+ {group}: create {', '.join(made)}", SIGNS["create"][1])
     for change in changes:
         if change.action in ("same", "create"):
             continue
@@ -288,14 +297,27 @@ def show_plan(talk: Talk, changes: list[Change], groups: Mapping[str, Iterable[s
         reason = change.reason
         if change.action == "delete":
             reason = f"no longer declared; remove it with `tecs teardown {change.resource}`"
-        talk.show(f"{sign} {change.resource}: {change.action}" + (f": {reason}" if reason else ""), style)
+        show(f"{sign} {change.resource}: {change.action}" + (f": {reason}" if reason else ""), style)
         if change.action != "blocked":
             for name, (old, new_value) in sorted(change.fields.items()):
-                talk.show(f"    {name}: {_short(old)} -> {_short(new_value)}")
+                show(f"    {name}: {_short(old)} -> {_short(new_value)}", "")
     for change in changes:
         if change.note:
-            talk.show(f"  note: {change.resource}: {change.note}", "dim")
-    talk.show(summary(changes))
+            show(f"  note: {change.resource}: {change.note}", "dim")
+    show(summary(changes), "")
+
+
+def show_doomed(
+    talk: Talk, doomed: Iterable[str], groups: Mapping[str, Iterable[str]], stays: Mapping[str, str]
+) -> None:
+    """What a teardown removes, by group, and what stays, with the reason."""
+    gone = set(doomed)
+    for group, names in groups.items():
+        if going := [name for name in names if name in gone]:
+            talk.say(f"- {group}: {', '.join(going)}", SIGNS["delete"][1])
+    for name, why in stays.items():
+        talk.say(f"· {name} stays: {why}", "dim")
+    talk.say(f"{len(gone)} resources to remove, {len(stays)} stay")
 
 
 def summary(changes: list[Change]) -> str:
@@ -363,8 +385,8 @@ def show_result(talk: Talk, result: Result, explained: Mapping[str, tuple[str, s
         talk.say(f"✗ {name}: {message}" if not message.startswith(name) else f"✗ {message}", "red")
         if hint:
             talk.say(f"  {hint}")
-    order = ("created", "updated", "replaced", "adopted", "gone", "kept", "left", "same", "found")
-    words = {"same": "unchanged", "gone": "removed", "left": "left alone (not ours)"}
+    order = ("created", "updated", "replaced", "adopted", "gone", "kept", "same", "found")
+    words = {"same": "unchanged", "gone": "removed"}
     parts = [f"{result.count(o)} {words.get(o, o)}" for o in order if result.count(o)]
     parts += [f"{result.count(o)} {o}" for o in ("failed", "skipped", "interrupted") if result.count(o)]
     talk.say(f"{', '.join(parts) or 'nothing to do'} in {duration(result.seconds)}", "" if result.ok else "yellow")

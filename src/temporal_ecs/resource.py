@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -55,9 +55,11 @@ class Resource:
     renewed: ClassVar[frozenset[str]] = frozenset()  # fields for whose change update() makes a successor
     initial: ClassVar[frozenset[str]] = frozenset()  # fields set at creation, owned elsewhere afterwards
     unread: ClassVar[frozenset[str]] = frozenset()  # fields that AWS never tells
+    unnamed: ClassVar[bool] = False  # neither name nor client token: a second request would make a second one
     timeout: ClassVar[float] = 300  # seconds, for patience with errors and for settling
     typical: ClassVar[tuple[float, float] | None] = None  # seconds it usually takes to settle
     holds_data: ClassVar[str] = ""  # what would be lost with it; such a resource outlives a plain teardown
+    costs: ClassVar[str] = ""  # what it then goes on costing, in words: prices are `tecs cost`'s
     permanent: ClassVar[bool] = False  # shared by the account or only looked up: never deleted
 
     kinds: ClassVar[dict[str, type[Resource]]] = {}  # every kind by name, to revive a state record
@@ -114,6 +116,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
+
+
+def declared(found: Any, wanted: Any) -> Any:
+    """What AWS reports of what we declared; it adds defaults of its own, which are nobody's business."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return {key: declared(found.get(key), value) for key, value in wanted.items()}
+    if isinstance(wanted, (list, tuple)) and isinstance(found, (list, tuple)) and len(wanted) == len(found):
+        return [declared(one, other) for one, other in zip(found, wanted, strict=True)]
+    return found
+
+
+def in_order(found: Iterable[Any], wanted: Sequence[Any]) -> list[Any]:
+    """`found` in our order, where AWS keeps none; what is not ours comes last."""
+    return sorted(found, key=lambda each: wanted.index(each) if each in wanted else len(wanted))
 
 
 def _refs(value: Any) -> Iterator[Ref]:

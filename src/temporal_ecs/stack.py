@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from .config import Config
 from .errors import ConfigError, TecsError
@@ -81,7 +82,15 @@ def revive(name: str, record: Record) -> Resource:
             f"Use the tecs that made it, or delete it by hand and run `tecs state forget {name}`.",
         )
     known = {f.name for f in fields(kind)} - {"name", "labels", "after"}
-    return kind(name=name, **{k: record["spec"].get(k) for k in known})
+    try:
+        spec: dict[str, Any] = {k: v for k, v in record["spec"].items() if k in known}
+        unread: dict[str, Any] = dict.fromkeys(kind.unread)
+        return kind(name=name, **(unread | spec))
+    except TypeError:  # a field without default that the tecs which wrote the record did not know
+        raise TecsError(
+            f"the record of {name} was written by another version of tecs",
+            "Run `tecs state rebuild`: it reads the state back from AWS. Nothing was changed.",
+        ) from None
 
 
 def load(config: Config) -> Stack:

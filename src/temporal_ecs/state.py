@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ class State:
                 self._save()
 
     def token(self, name: str) -> str:
-        """A client token for the next creation of `name`: 36 characters, never the same twice."""
+        """A client token for the next creation of `name`: 36 characters, another after every write of this file."""
         return str(uuid.uuid5(uuid.UUID(self._lineage), f"{name}:{self._serial}"))
 
     def _save(self) -> None:
@@ -142,7 +143,10 @@ class State:
                     )
                 previous = self.path.with_name(self.path.name + ".previous")
                 previous.unlink(missing_ok=True)
-                os.link(self.path, previous)
+                try:
+                    os.link(self.path, previous)
+                except PermissionError:  # some file systems have no links
+                    shutil.copy2(self.path, previous)
                 previous.replace(self.backup)
             fresh.replace(self.path)
             self._seen = written

@@ -35,7 +35,7 @@ class Event(NamedTuple):
 class Result:
     """How a walk ended.
 
-    Outcomes: same, created, updated, replaced, adopted, found · gone, kept, left · failed, skipped, interrupted.
+    Outcomes: same, created, updated, replaced, adopted, found · gone, kept · failed, skipped, interrupted.
     """
 
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,11 @@ class Result:
     took: dict[str, float] = field(default_factory=dict)
     longest: list[str] = field(default_factory=list)  # the chain of resources that determined the duration
     seconds: float = 0.0
-    interrupted: bool = False
+    stop: KeyboardInterrupt | None = None  # what interrupted it
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stop is not None
 
     @property
     def ok(self) -> bool:
@@ -70,8 +74,11 @@ class Walk:
         tick: float,
         workers: int = WORKERS,
         expected: Callable[[str], float] = lambda _: 1.0,
+        fatal: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
-        """`tick` is the grid, in seconds, on which waits end; `expected` seconds decide who goes first."""
+        """`tick` is the grid, in seconds, on which waits end; `expected` seconds decide who goes first. An error
+        that is `fatal` ends the walk at once and is raised."""
+        self.fatal = fatal
         self.graph, self.act, self.emit, self.clock, self.tick = graph, act, emit, clock, tick
         self.result = Result()
         self.order = TopologicalSorter(graph)
@@ -126,6 +133,8 @@ class Walk:
             name, steps = self.running.pop(future)
             error = future.exception()
             if isinstance(error, Exception):
+                if self.fatal(error):
+                    raise error
                 self.result.errors[name] = error
                 self._end(name, "failed", str(error))
             elif error is not None:
@@ -148,7 +157,7 @@ class Walk:
 
     def _stop(self, stop: KeyboardInterrupt) -> None:
         """Start nothing new; let the running calls finish and be recorded. A second signal passes through."""
-        self.result.interrupted = True
+        self.result.stop = stop
         self.emit(Event("", "interrupted", str(stop)))
         for future in [f for f in self.running if f.cancel()]:  # those that no thread has begun yet
             del self.running[future]

@@ -90,9 +90,10 @@ def main() -> None:
 
 
 def _interrupted(abort: click.Abort) -> int:
-    if isinstance(abort.__cause__, Terminated):
+    behind = abort.__cause__ or abort.__context__  # click hides it when it was asking a question
+    if isinstance(behind, Terminated):
         return TERMINATED
-    if isinstance(abort.__cause__, KeyboardInterrupt):
+    if isinstance(behind, KeyboardInterrupt):
         return INTERRUPTED
     click.echo("Nothing was changed.", err=True)
     return FAILED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_address
@@ -213,23 +213,26 @@ class App:
                 self.__dict__.pop(read_before, None)
             yield take
 
-    def conclude(self, result: Result, *, next_step: str = "") -> None:
-        """Show how a walk ended, and leave with its exit status."""
+    def conclude(self, result: Result, *, next_step: str = "", left: Collection[str] = ()) -> None:
+        """Show how a walk ended, and leave with its exit status: 1 also when something is `left` behind."""
         from temporal_ecs.report import result_data, show_result
 
         errors = {name: _words(error) for name, error in result.errors.items()}
         if self.talk.json:
-            self.talk.data(result_data(result, errors))
+            document = result_data(result, errors)
+            self.talk.data(document | {"ok": result.ok and not left, "left": sorted(left)})
         show_result(self.talk, result, errors)
         if self.debug and result.errors:
             raise next(iter(result.errors.values()))
-        if result.interrupted:
+        if result.stop is not None:
             self.talk.say("Everything done is recorded. Run the command again to continue.")
-            raise KeyboardInterrupt
+            raise result.stop
         if result.errors:
             self.talk.say("What failed is above; the rest is recorded. Run the command again to continue.")
             statuses = {e.status for e in result.errors.values() if isinstance(e, TecsError)}
             raise click.exceptions.Exit(max(statuses, default=1))
+        if left:
+            raise click.exceptions.Exit(1)
         if next_step:
             self.talk.say(f"next: {next_step}")
 

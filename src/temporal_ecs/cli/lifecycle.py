@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def provision(app: App, names: tuple[str, ...], adopt: tuple[str, ...], *, yes: 
         changes = app.engine_with(adopt=adopted).plan(chosen)
         if any(change.action not in ("same", "delete") for change in changes):
             if not app.talk.json:
-                show_plan(app.talk, changes, app.stack.groups())
+                show_plan(app.talk, changes, app.stack.groups(), say=app.talk.say)
             app.confirm("Go on?", yes=False)
     with app.changing("provision") as take_lock:
         from temporal_ecs.walk import closure
@@ -111,35 +112,48 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
     else is left.
     """
     from temporal_ecs.removal import groups_of, left_behind, staying
+    from temporal_ecs.report import show_doomed
     from temporal_ecs.stack import expand
 
-    chosen = expand(names, groups_of(app.stack, app.state), [*app.stack, *app.state.names()]) if names else None
-    doomed = app.engine.doomed(chosen, with_data=with_data)
     app.talk.say(app.where())
-    stays = {} if with_data else staying(app.state, None if chosen is None else chosen)
-    for name, why in stays.items():
-        app.talk.say(f"· {name} stays: {why}", "dim")
-    app.talk.say(f"{len(doomed)} resources to remove, {len(app.state.names()) - len(doomed)} stay")
-    if with_data and any(app.engine.kept() & doomed):
-        app.confirm_project("--with-data destroys data for good", typed=typed)
-    elif doomed:
-        app.confirm("Remove them?", yes=yes)
+    left: list[str] = []
     with app.changing("teardown") as take_lock:
+        groups = groups_of(app.stack, app.state)
+        chosen = expand(names, groups, [*app.stack, *app.state.names()]) if names else None
+        stays = {} if with_data else staying(app.state, chosen)
+        _refuse_named_data(names, stays)
+        doomed = app.engine.doomed(chosen, with_data=with_data)
+        show_doomed(app.talk, doomed, groups, stays)
+        if with_data and app.engine.kept() & doomed:
+            app.confirm_project("--with-data destroys data for good", typed=typed)
+        elif doomed:
+            app.confirm("Remove them?", yes=yes)
         with app.talk.progress(len(doomed)) as emit:
             result = app.engine_with(emit=emit, before_change=take_lock).teardown(chosen, with_data=with_data)
-        found = left_behind(app.stack, app.state, app.aws) if result.ok and chosen is None else []
-    if found:
-        app.talk.say("Still there, though nothing of it is in the state:", "yellow")
-        for line in found:
-            app.talk.say(f"  {line}")
-        app.talk.say("`tecs state rebuild` finds what tecs made; then run this again.")
-    elif result.ok and chosen is None:
-        app.talk.say(
-            "proven by tag and by listing: nothing of this project is left" + (", beyond what stays" if stays else "")
-        )
-    app.conclude(result)
-    if found:
-        raise click.exceptions.Exit(1)
+        if result.ok and chosen is None:
+            left = left_behind(app.stack, app.state, app.aws, doomed)
+            _tell_what_is_left(app, left, beyond=bool(stays))
+    app.conclude(result, left=left)
+
+
+def _refuse_named_data(names: tuple[str, ...], stays: Mapping[str, str]) -> None:
+    """Whoever names a database and nothing else would be surprised to lose all but the database."""
+    for name in names:
+        if name in stays:
+            raise ConfigError(
+                f"{name} stays without --with-data: {stays[name]}",
+                f"Nothing was changed. `tecs teardown {name} --with-data` removes it and what uses it.",
+            )
+
+
+def _tell_what_is_left(app: App, left: list[str], *, beyond: bool) -> None:
+    if not left:
+        app.talk.say(f"proven by tag and by listing: nothing of this project is left{', beyond what stays' * beyond}")
+        return
+    app.talk.say("Still there, though nothing of it is in the state:", "yellow")
+    for line in left:
+        app.talk.say(f"  {line}")
+    app.talk.say("`tecs state rebuild` finds what tecs made; then run this again.")
 
 
 @click.command(cls=Command)

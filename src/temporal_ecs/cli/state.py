@@ -67,6 +67,7 @@ def rebuild(app: App, *, yes: bool) -> None:
 @click.pass_obj
 def forget(app: App, name: str, *, yes: bool) -> None:
     """Drop the record of NAME; the thing itself stays in AWS."""
+    app.talk.say(app.where())
     record = _record(app, name)
     users = sorted(app.state.users(name))
     app.talk.say(f"{name} is {record['kind']} {record['id']}, {record['status']}")
@@ -86,11 +87,11 @@ def unlock(app: App, *, yes: bool) -> None:
     from temporal_ecs.lock import OperatorLock
 
     lock = OperatorLock(app.aws, "state unlock")
-    holder = lock.holder()
-    if holder is None:
+    app.talk.say(app.where())
+    if not lock.held():
         app.talk.say(f"nobody holds {lock.parameter}")
         return
-    app.talk.say(f"{lock.parameter} is held: {holder}")
+    app.talk.say(f"{lock.parameter} is held: {lock.holder() or 'by somebody who left no name that this tecs can read'}")
     app.confirm("Remove the lock? If that command still runs, the two will clash.", yes=yes)
     lock.clear()
     app.talk.say("unlocked")

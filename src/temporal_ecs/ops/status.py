@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from temporal_ecs.errors import code
 from temporal_ecs.services import SERVICES
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ class ServiceRow(NamedTuple):
 def service_rows(aws: Aws, project: str) -> list[ServiceRow]:
     """All services in start order, by one call."""
     names = {f"{project}-{service.title}": service.name for service in SERVICES.values()}
-    found = aws.ecs.describe_services(cluster=f"{project}-cluster", services=list(names))["services"]
+    try:
+        found = aws.ecs.describe_services(cluster=f"{project}-cluster", services=list(names))["services"]
+    except Exception as error:
+        if code(error) != "ClusterNotFoundException":
+            raise
+        found = []  # removed behind our back: all are missing
     by_name = {row["serviceName"]: row for row in found}
     rows = []
     for full_name, name in names.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource, in_order
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -28,7 +28,7 @@ class AutoScalingGroup(Resource):
     propagated: tuple[str, ...]  # keys of the tags that instances inherit
     health_check_grace: int = 300  # seconds; AWS's own default is none
 
-    group = "cluster"
+    group = "compute"
     tagging = "autoscaling"
     absent = frozenset({"ValidationError: AutoScalingGroup name not found"})
     exists = frozenset({"AlreadyExists"})
@@ -62,7 +62,7 @@ class AutoScalingGroup(Resource):
                 "asg_name": self.asg_name,
                 "launch_template": template.get("LaunchTemplateId"),
                 "version": template.get("Version"),
-                "subnets": sorted(placed, key=lambda s: self.subnets.index(s) if s in self.subnets else len(placed)),
+                "subnets": in_order(placed, self.subnets),
                 "min": row["MinSize"],
                 "max": row["MaxSize"],
                 "desired": row["DesiredCapacity"],
@@ -92,6 +92,8 @@ class AutoScalingGroup(Resource):
 
     def delete(self, aws: Aws, live: Live) -> None:
         """Protection outlives a plain delete, and a group that lives on keeps starting instances."""
+        if live["pending"]:  # AWS refuses to change a group that is being deleted
+            return
         aws.autoscaling.update_auto_scaling_group(
             AutoScalingGroupName=live["id"],
             MinSize=0,
@@ -102,7 +104,8 @@ class AutoScalingGroup(Resource):
         described = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[live["id"]])[
             "AutoScalingGroups"
         ]
-        protected = [i["InstanceId"] for g in described for i in g["Instances"] if i["ProtectedFromScaleIn"]]
+        instances = [i for group in described for i in group["Instances"] if i["LifecycleState"] == "InService"]
+        protected = [i["InstanceId"] for i in instances if i["ProtectedFromScaleIn"]]
         for start in range(0, len(protected), 50):  # the API's batch
             aws.autoscaling.set_instance_protection(
                 AutoScalingGroupName=live["id"],

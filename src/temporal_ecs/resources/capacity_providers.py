@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from temporal_ecs.config import Config
 
 
+TRANSITION = {
+    "PROVISIONING": "being created",
+    "DEPROVISIONING": "being deleted",
+    "DELETE_IN_PROGRESS": "being deleted",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CapacityProvider(Resource):
     provider_name: str
@@ -21,17 +28,18 @@ class CapacityProvider(Resource):
     min_step: int
     max_step: int
     termination_protection: str
+    scaling: str = "ENABLED"
 
-    group = "cluster"
+    group = "compute"
     tagging = "ecs"
     absent = frozenset({"ClientException: does not exist"})
     exists = frozenset({"ClientException: already exists"})
     not_yet = frozenset({"UpdateInProgressException", "ResourceInUseException"})
-    mutable = frozenset({"target", "min_step", "max_step", "termination_protection"})
+    mutable = frozenset({"target", "min_step", "max_step", "termination_protection", "scaling"})
     timeout = 1200
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
-        """ACTIVE ones; ECS goes on describing deleted ones as INACTIVE."""
+        """ECS goes on describing deleted ones as INACTIVE."""
         found = aws.answer(
             self,
             "ecs",
@@ -40,19 +48,20 @@ class CapacityProvider(Resource):
             include=["TAGS"],
         )
         for row in found["capacityProviders"]:
-            if row["status"] == "ACTIVE":
+            if row["status"] != "INACTIVE":
                 asg = row["autoScalingGroupProvider"]
                 scaling = asg["managedScaling"]
                 return {
                     "id": self.provider_name,
                     "provider_name": row["name"],
                     "asg": asg["autoScalingGroupArn"],
+                    "scaling": scaling["status"],
                     "target": scaling["targetCapacity"],
                     "min_step": scaling["minimumScalingStepSize"],
                     "max_step": scaling["maximumScalingStepSize"],
                     "termination_protection": asg["managedTerminationProtection"],
                     "arn": row["capacityProviderArn"],
-                    "pending": "being deleted" if row.get("updateStatus") == "DELETE_IN_PROGRESS" else "",
+                    "pending": TRANSITION.get(row["status"], TRANSITION.get(row.get("updateStatus", ""), "")),
                     "tags": {tag["key"]: tag["value"] for tag in row.get("tags", ())},
                 }
         return None
@@ -77,7 +86,7 @@ class CapacityProvider(Resource):
 
     def _scaling(self) -> dict[str, Any]:
         scaling = {
-            "status": "ENABLED",
+            "status": self.scaling,
             "targetCapacity": self.target,
             "minimumScalingStepSize": self.min_step,
             "maximumScalingStepSize": self.max_step,

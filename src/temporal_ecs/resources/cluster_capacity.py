@@ -21,7 +21,7 @@ class ClusterCapacity(Resource):
     providers: tuple[str | Ref, ...]
     strategy: tuple[dict[str, Any], ...]
 
-    group = "cluster"
+    group = "compute"
     listing = "ecs-cluster"
     tagging = None
     absent = frozenset({"ClusterNotFoundException"})

@@ -35,6 +35,7 @@ class DsqlCluster(Resource):
     timeout = 1800
     typical = (30, 90)
     holds_data = "Temporal's workflows"
+    costs = "storage by the GiB, and work done"
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
         identifier = id or self._by_tag(aws)
@@ -55,8 +56,7 @@ class DsqlCluster(Resource):
 
     def _by_tag(self, aws: Aws) -> str | None:
         for row in aws.rows(self, "dsql", "list_clusters", "clusters"):
-            tags = aws.answer(self, "dsql", "list_tags_for_resource", resourceArn=row["arn"]).get("tags", {})
-            if aws.owns(self, tags):
+            if aws.owns(self, aws.tags_of(self, row)):  # none for one that has just vanished
                 return str(row["identifier"])
         return None
 

@@ -21,8 +21,9 @@ class EcsCluster(Resource):
     insights: str
     exec_log_group: str | Ref
     namespace: str | Ref  # ARN
+    exec_logging: str = "OVERRIDE"
 
-    group = "cluster"
+    group = "compute"
     listing = "ecs-cluster"
     tagging = "ecs"
     absent = frozenset({"ClusterNotFoundException"})
@@ -30,6 +31,8 @@ class EcsCluster(Resource):
         {
             "InvalidParameterException: service linked role",  # IAM has not told ECS yet
             "ClientException: service linked role",
+            "NamespaceNotFoundException",  # Cloud Map has not told ECS yet
+            "InvalidParameterException: container instance",  # it left by itself between listing and striking off
             "UpdateInProgressException",
             "ClusterContainsServicesException",
             "ClusterContainsTasksException",
@@ -37,18 +40,19 @@ class EcsCluster(Resource):
             "ClusterContainsCapacityProviderException",
         }
     )
-    mutable = frozenset({"insights", "exec_log_group", "namespace"})
+    mutable = frozenset({"insights", "exec_log_group", "namespace", "exec_logging"})
     timeout = 900
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         row = aws.cluster(self, self.cluster_name)
         if row is None:
             return None
-        session = row.get("configuration", {}).get("executeCommandConfiguration", {})
+        session: dict[str, Any] = row.get("configuration", {}).get("executeCommandConfiguration", {})
         return {
             "id": row["clusterName"],
             "cluster_name": row["clusterName"],
             "insights": next((s["value"] for s in row.get("settings", ()) if s["name"] == "containerInsights"), ""),
+            "exec_logging": session.get("logging", ""),
             "exec_log_group": session.get("logConfiguration", {}).get("cloudWatchLogGroupName", ""),
             "namespace": row.get("serviceConnectDefaults", {}).get("namespace", ""),
             "arn": row["clusterArn"],
@@ -76,7 +80,7 @@ class EcsCluster(Resource):
         logs = {"cloudWatchLogGroupName": self.exec_log_group, "cloudWatchEncryptionEnabled": False}
         return {
             "settings": [{"name": "containerInsights", "value": self.insights}],
-            "configuration": {"executeCommandConfiguration": {"logging": "OVERRIDE", "logConfiguration": logs}},
+            "configuration": {"executeCommandConfiguration": {"logging": self.exec_logging, "logConfiguration": logs}},
             "serviceConnectDefaults": {"namespace": self.namespace},
         }
 
@@ -88,5 +92,5 @@ def declare(config: Config) -> Iterator[Resource]:
         insights="enabled",
         exec_log_group=Ref("ecs-exec-logs"),
         namespace=Ref("namespace", "arn"),
-        after=("ecs-service-role",),
+        after=("ecs-service-role", "container-insights-logs"),
     )

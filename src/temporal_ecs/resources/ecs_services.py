@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource, declared, in_order
 from temporal_ecs.services import METRICS, SERVICES, TEMPORAL, Service, surge
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class EcsService(Resource):
     security_groups: tuple[str | Ref, ...]
     service_connect: Mapping[str, Any] | None
     count: int
+    public_addresses: bool = False
     rollout: str = ONE_AT_A_TIME
     execute_command: bool = True
     zone_rebalancing: str = "DISABLED"  # AWS's default moves History tasks, and with them shards, unasked
@@ -40,6 +41,7 @@ class EcsService(Resource):
     exists = frozenset({"InvalidParameterException: not idempotent"})
     not_yet = frozenset(
         {
+            "NamespaceNotFoundException",  # Cloud Map has not told ECS yet
             "InvalidParameterException: still Draining",
             "InvalidParameterException: capacity provider",  # attached to the cluster a moment ago
             "InvalidParameterException: deployments are active",
@@ -54,6 +56,7 @@ class EcsService(Resource):
             "placement",
             "subnets",
             "security_groups",
+            "public_addresses",
             "service_connect",
             "rollout",
             "execute_command",
@@ -88,8 +91,9 @@ class EcsService(Resource):
             "task_definition": self.task_definition if behind else revision,
             "capacity": row.get("capacityProviderStrategy", []),
             "placement": list(self.placement) if same_placement else placement,
-            "subnets": _in_order(network["subnets"], self.subnets),
-            "security_groups": _in_order(network.get("securityGroups", []), self.security_groups),
+            "subnets": in_order(network["subnets"], self.subnets),
+            "security_groups": in_order(network.get("securityGroups", []), self.security_groups),
+            "public_addresses": network.get("assignPublicIp", "DISABLED") == "ENABLED",
             "rollout": self._rollout(row),
             "execute_command": row.get("enableExecuteCommand", False),
             "zone_rebalancing": row.get("availabilityZoneRebalancing", "DISABLED"),
@@ -100,7 +104,7 @@ class EcsService(Resource):
         if behind:
             live["note"] = f"runs {revision.rpartition('/')[2]}; `tecs deploy` brings the newest"
         primary: dict[str, Any] = next((d for d in row.get("deployments", ()) if d["status"] == "PRIMARY"), {})
-        live["service_connect"] = _without_empty(primary.get("serviceConnectConfiguration", {}))
+        live["service_connect"] = declared(primary.get("serviceConnectConfiguration", {}), self.service_connect or {})
         return live
 
     def _rollout(self, row: dict[str, Any]) -> str:
@@ -128,6 +132,7 @@ class EcsService(Resource):
             "placement": "placementStrategy",
             "subnets": "networkConfiguration",
             "security_groups": "networkConfiguration",
+            "public_addresses": "networkConfiguration",
             "service_connect": "serviceConnectConfiguration",
             "rollout": "deploymentConfiguration",
             "execute_command": "enableExecuteCommand",
@@ -145,7 +150,7 @@ class EcsService(Resource):
         vpc = {
             "subnets": list(self.subnets),
             "securityGroups": list(self.security_groups),
-            "assignPublicIp": "DISABLED",
+            "assignPublicIp": "ENABLED" if self.public_addresses else "DISABLED",
         }
         settings: dict[str, Any] = {
             "taskDefinition": self.task_definition,
@@ -163,17 +168,6 @@ class EcsService(Resource):
 
 def _folded(strategy: Mapping[str, str]) -> tuple[str, str]:
     return strategy["type"].lower(), strategy["field"].lower()  # ECS gives fields back in another case
-
-
-def _in_order(found: list[str], wanted: tuple[Any, ...]) -> list[str]:
-    """AWS keeps no order; ours, where it is the same set."""
-    return sorted(found, key=lambda each: wanted.index(each) if each in wanted else len(wanted))
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_empty(v) for k, v in value.items() if v not in (None, [], {})}
-    return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 
 def _endpoint(port_name: str, name: str, port: int, *, grpc: bool) -> dict[str, Any]:

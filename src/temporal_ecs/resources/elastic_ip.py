@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ElasticIp(Resource):
     group = "network"
+    unnamed = True
     absent = frozenset({"InvalidAllocationID.NotFound"})
-    not_yet = frozenset({"InvalidIPAddress.InUse", "AuthFailure"})  # both: a NAT gateway still lets go of it
+    # Both: a NAT gateway has not let go of it yet.
+    not_yet = frozenset({"InvalidIPAddress.InUse", "AuthFailure: You do not have permission to access the specified"})
     timeout = 600
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from temporal_ecs.errors import TecsError
 from temporal_ecs.resource import Live, Resource
@@ -23,7 +23,7 @@ class GrafanaSecret(Resource):
     scheduled_for_deletion: bool = False  # by hand; the name stays taken, so it is restored
 
     group = "secrets"
-    tagging = "secretsmanager"
+    tagging: ClassVar[str | None] = "secretsmanager"
     absent = frozenset({"ResourceNotFoundException"})
     exists = frozenset({"ResourceExistsException"})
     # After a forced deletion the name stays taken for a few seconds.
@@ -32,9 +32,10 @@ class GrafanaSecret(Resource):
     )
     mutable = frozenset({"scheduled_for_deletion"})
     holds_data = "Grafana's administrator password"
+    costs = "one secret by the month"
 
-    def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
-        row = aws.answer(self, "secretsmanager", "describe_secret", SecretId=self.secret_name)
+    def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
+        row = aws.answer(self, "secretsmanager", "describe_secret", SecretId=id or self.secret_name)
         return {
             "id": row["Name"],
             "secret_name": row["Name"],

@@ -18,6 +18,7 @@ class InternetGateway(Resource):
     vpc: str | Ref
 
     group = "network"
+    unnamed = True
     absent = frozenset({"InvalidInternetGatewayID.NotFound", "Gateway.NotAttached"})
     exists = frozenset({"Resource.AlreadyAssociated"})
     not_yet = frozenset({"DependencyViolation"})  # detaching waits for public addresses: up to 20 min seen
@@ -42,11 +43,11 @@ class InternetGateway(Resource):
         aws.ec2.attach_internet_gateway(InternetGatewayId=live["id"], VpcId=self.vpc)
 
     def delete(self, aws: Aws, live: Live) -> None:
-        now = self.find(aws, live["id"]) or live
-        if now["vpc"]:
-            aws.ec2.detach_internet_gateway(InternetGatewayId=live["id"], VpcId=now["vpc"])
-            aws.forget(self.listing)
-        aws.ec2.delete_internet_gateway(InternetGatewayId=live["id"])
+        """One of the two: the engine looks again and asks again until it is gone."""
+        if live["vpc"]:
+            aws.ec2.detach_internet_gateway(InternetGatewayId=live["id"], VpcId=live["vpc"])
+        else:
+            aws.ec2.delete_internet_gateway(InternetGatewayId=live["id"])
 
 
 def declare(config: Config) -> Iterator[Resource]:  # noqa: ARG001

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource, declared
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -31,7 +31,7 @@ class LaunchTemplate(Resource):
     public_address: bool = False
     monitoring: bool = True
 
-    group = "cluster"
+    group = "compute"
     listing = "launch-templates"
     absent = frozenset({"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException"})
     exists = frozenset({"InvalidLaunchTemplateName.AlreadyExistsException"})
@@ -68,8 +68,8 @@ class LaunchTemplate(Resource):
             "instance_profile": data.get("IamInstanceProfile", {}).get("Arn"),
             "security_groups": interface.get("Groups", []),
             "public_address": interface.get("AssociatePublicIpAddress"),
-            "disk": _declared(disk.get("Ebs", {}), self.disk),
-            "metadata": _declared(data.get("MetadataOptions", {}), self.metadata),
+            "disk": declared(disk.get("Ebs", {}), self.disk),
+            "metadata": declared(data.get("MetadataOptions", {}), self.metadata),
             "monitoring": data.get("Monitoring", {}).get("Enabled", False),
             "instance_tags": {t["Key"]: t["Value"] for s in data.get("TagSpecifications", ()) for t in s["Tags"]},
             "version": str(latest["VersionNumber"]),
@@ -113,11 +113,6 @@ class LaunchTemplate(Resource):
             "UserData": base64.b64encode(_script(self.cluster, self.agent).encode()).decode(),
             "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}],
         }
-
-
-def _declared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What AWS reports of the options that we set; it adds others of its own."""
-    return {key: found.get(key) for key in wanted}
 
 
 def _script(cluster: str | Ref, agent: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""CloudWatch log groups: one for each task family, one for ECS Exec sessions."""
+"""CloudWatch log groups: one for each task family, one for ECS Exec sessions, one for Container Insights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class LogGroup(Resource):
     mutable = frozenset({"retention_days"})
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
-        prefix = f"/ecs/{aws.project}/"
+        ours = f"/ecs/{aws.project}/"
+        prefix = ours if self.path.startswith(ours) else self.path
         for row in aws.rows(self, "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix):
             if row["logGroupName"] == self.path:
                 return {
@@ -50,6 +51,12 @@ class LogGroup(Resource):
 
 
 def declare(config: Config) -> Iterator[Resource]:
+    # AWS makes this one by itself once the cluster has Container Insights, and leaves it behind for ever.
+    yield LogGroup(
+        name="container-insights-logs",
+        path=f"/aws/ecs/containerinsights/{config.project}-cluster/performance",
+        retention_days=config.logs.retention_days,
+    )
     labels = {service.title: {"Service": service.name} for service in SERVICES.values()}
     labels["opensearch-setup"] = {"Service": "opensearch-setup"}
     for title in (

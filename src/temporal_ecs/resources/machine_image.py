@@ -20,7 +20,7 @@ class MachineImage(Resource):
     """A choice, not a thing: its id is the image's. AWS publishes a new one every few weeks; following it by
     itself would give every run a change, so a newer one is only noted."""
 
-    group = "cluster"
+    group = "compute"
     listing = "launch-templates"
     tagging = None
     permanent = True

@@ -20,11 +20,13 @@ class Namespace(Resource):
     namespace_name: str
     description: str
 
-    group = "cluster"
+    group = "compute"
     tagging = "servicediscovery"
     absent = frozenset({"NamespaceNotFound", "OperationNotFound", "ResourceNotFoundException"})
     exists = frozenset({"NamespaceAlreadyExists"})
-    not_yet = frozenset({"ResourceInUse"})  # ECS removes its services from it minutes after its own deletion
+    not_yet = frozenset(
+        {"ResourceInUse", "DuplicateRequest"}
+    )  # ECS removes its services from it minutes after its own deletion
     mutable = frozenset({"description"})
     timeout = 900
     typical = (5, 60)
@@ -44,10 +46,12 @@ class Namespace(Resource):
         return None
 
     def _operation(self, aws: Aws, id: str) -> Live | None:  # noqa: A002
+        """What is being made; None when that failed, which leaves nothing. It has no ARN to ask for tags yet:
+        they are those that we sent."""
         operation = aws.answer(self, "servicediscovery", "get_operation", OperationId=id)["Operation"]
-        if operation["Status"] == "FAIL":
-            return {"id": id, "failed": operation.get("ErrorMessage", "no reason given")}
-        return {"id": id, "pending": "being created"} if operation["Status"] != "SUCCESS" else None
+        if operation["Status"] in ("SUCCESS", "FAIL"):
+            return None
+        return {"id": id, "pending": "being created", "tags": aws.tags(self)}
 
     def create(self, aws: Aws, token: str) -> str:
         made = aws.servicediscovery.create_http_namespace(
@@ -62,7 +66,9 @@ class Namespace(Resource):
         aws.servicediscovery.update_http_namespace(Id=live["id"], Namespace={"Description": self.description})
 
     def delete(self, aws: Aws, live: Live) -> None:
-        aws.servicediscovery.delete_namespace(Id=live["id"])
+        """One that is still being made has no id to delete it by: the engine asks again when it has."""
+        if not live.get("pending"):
+            aws.servicediscovery.delete_namespace(Id=live["id"])
 
 
 def declare(config: Config) -> Iterator[Resource]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource, declared, in_order
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -26,6 +26,8 @@ class OpenSearchDomain(Resource):
     access: Mapping[str, Any]  # resource policy
     endpoint_options: Mapping[str, Any]
     advanced_options: Mapping[str, str]
+    zone_awareness: bool = False
+    dedicated_masters: bool = False
     encrypted_at_rest: bool = True
     encrypted_between_nodes: bool = True
 
@@ -50,6 +52,8 @@ class OpenSearchDomain(Resource):
         {
             "instance_type",
             "instance_count",
+            "zone_awareness",
+            "dedicated_masters",
             "volume",
             "security_groups",
             "access",
@@ -60,6 +64,7 @@ class OpenSearchDomain(Resource):
     timeout = 5400
     typical = (900, 2700)
     holds_data = "the visibility index"
+    costs = "its instances and volumes by the hour"
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         row = aws.answer(self, "opensearch", "describe_domain", DomainName=self.domain_name)["DomainStatus"]
@@ -72,12 +77,14 @@ class OpenSearchDomain(Resource):
             "engine": row["EngineVersion"],
             "instance_type": cluster["InstanceType"],
             "instance_count": cluster["InstanceCount"],
-            "volume": _declared(row["EBSOptions"], self.volume),
+            "volume": declared(row["EBSOptions"], self.volume),
             "subnets": place.get("SubnetIds", []),
             "security_groups": place.get("SecurityGroupIds", []),
-            "access": json.loads(row["AccessPolicies"] or "{}"),
-            "endpoint_options": _declared(row["DomainEndpointOptions"], self.endpoint_options),
-            "advanced_options": _declared(row["AdvancedOptions"], self.advanced_options),
+            "access": self._access(json.loads(row["AccessPolicies"] or "{}")),
+            "zone_awareness": cluster.get("ZoneAwarenessEnabled", False),
+            "dedicated_masters": cluster.get("DedicatedMasterEnabled", False),
+            "endpoint_options": declared(row["DomainEndpointOptions"], self.endpoint_options),
+            "advanced_options": declared(row["AdvancedOptions"], self.advanced_options),
             "encrypted_at_rest": row["EncryptionAtRestOptions"]["Enabled"],
             "encrypted_between_nodes": row["NodeToNodeEncryptionOptions"]["Enabled"],
             "arn": row["ARN"],
@@ -85,6 +92,14 @@ class OpenSearchDomain(Resource):
             "endpoint": endpoint,
             "pending": "being deleted" if row.get("Deleted") else pending.lower(),
         }
+
+    def _access(self, found: Any) -> Any:
+        """AWS keeps no order among the principals."""
+        for one, wanted in zip(found.get("Statement", ()), self.access["Statement"], strict=False):
+            principals = one.get("Principal", {})
+            if isinstance(principals, dict) and isinstance(principals.get("AWS"), list):
+                principals["AWS"] = in_order(principals["AWS"], wanted["Principal"]["AWS"])
+        return found
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002
         aws.opensearch.create_domain(
@@ -100,6 +115,8 @@ class OpenSearchDomain(Resource):
         parts = {
             "instance_type": "ClusterConfig",
             "instance_count": "ClusterConfig",
+            "zone_awareness": "ClusterConfig",
+            "dedicated_masters": "ClusterConfig",
             "volume": "EBSOptions",
             "security_groups": "VPCOptions",
             "access": "AccessPolicies",
@@ -119,8 +136,8 @@ class OpenSearchDomain(Resource):
             "ClusterConfig": {
                 "InstanceType": self.instance_type,
                 "InstanceCount": self.instance_count,
-                "ZoneAwarenessEnabled": False,
-                "DedicatedMasterEnabled": False,
+                "ZoneAwarenessEnabled": self.zone_awareness,
+                "DedicatedMasterEnabled": self.dedicated_masters,
             },
             "EBSOptions": dict(self.volume),
             "VPCOptions": {"SubnetIds": list(self.subnets), "SecurityGroupIds": list(self.security_groups)},
@@ -128,11 +145,6 @@ class OpenSearchDomain(Resource):
             "DomainEndpointOptions": dict(self.endpoint_options),
             "AdvancedOptions": dict(self.advanced_options),
         }
-
-
-def _declared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What AWS reports of the options that we set; it adds others of its own."""
-    return {key: found.get(key) for key in wanted}
 
 
 def declare(config: Config) -> Iterator[Resource]:

@@ -26,6 +26,7 @@ class PrometheusWorkspace(Resource):
     mutable = frozenset({"alias"})
     typical = (5, 60)
     holds_data = "metrics of up to 150 days"
+    costs = "stored samples"
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
         for row in aws.rows(self, "amp", "list_workspaces", "workspaces"):

@@ -26,6 +26,7 @@ class Repository(Resource):
     exists = frozenset({"RepositoryAlreadyExistsException"})
     mutable = frozenset({"scan_on_push", "tag_mutability"})
     holds_data = "container images"
+    costs = "stored images by the GiB"
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
         for row in aws.rows(self, "ecr", "describe_repositories", "repositories"):

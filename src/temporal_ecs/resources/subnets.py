@@ -21,8 +21,10 @@ class Subnet(Resource):
     public_addresses: bool = False
 
     group = "network"
+    unnamed = True
     listing = "subnets"
     absent = frozenset({"InvalidSubnetID.NotFound"})
+    exists = frozenset({"InvalidSubnet.Conflict"})
     not_yet = frozenset({"DependencyViolation"})  # ENIs of tasks, endpoints and the domain leave late
     mutable = frozenset({"public_addresses"})
     timeout = 1200

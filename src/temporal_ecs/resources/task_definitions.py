@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource
+from temporal_ecs.resource import ENVIRONMENT, Live, Ref, Resource, declared
 from temporal_ecs.services import FRONTEND_GRPC, METRICS, SERVICES, Service, connection_limits
 
 if TYPE_CHECKING:
@@ -35,13 +35,27 @@ class TaskDefinition(Resource):
     execution_role: str | Ref
     task_role: str | Ref
     container: Container
+    network_mode: str = "awsvpc"
+    architecture: str = "ARM64"
     image: str | None = None
     first_image: str | Ref = ""
 
     group = "tasks"
     tagging = "ecs"
     absent = frozenset({"ClientException: Unable to describe task definition"})
-    renewed = frozenset({"compatibility", "cpu", "memory", "execution_role", "task_role", "container", "image"})
+    renewed = frozenset(
+        {
+            "compatibility",
+            "cpu",
+            "memory",
+            "network_mode",
+            "architecture",
+            "execution_role",
+            "task_role",
+            "container",
+            "image",
+        }
+    )
     initial = frozenset({"first_image"})
     unread = frozenset({"first_image"})
 
@@ -57,10 +71,12 @@ class TaskDefinition(Resource):
             "compatibility": row.get("requiresCompatibilities", [""])[0],
             "cpu": int(row["cpu"]),
             "memory": int(row["memory"]),
+            "network_mode": row["networkMode"],
+            "architecture": row.get("runtimePlatform", {}).get("cpuArchitecture", ""),
             "execution_role": row.get("executionRoleArn"),
             "task_role": row.get("taskRoleArn"),
             "image": container.pop("image"),
-            "container": container,
+            "container": declared(container, self.container) | _variables(container),
             "arn": row["taskDefinitionArn"],
             "tags": {tag["key"]: tag["value"] for tag in answer.get("tags", ())},
         }
@@ -72,10 +88,14 @@ class TaskDefinition(Resource):
         return self._register(aws, str(self.image or live["image"]))
 
     def delete(self, aws: Aws, live: Live) -> None:  # noqa: ARG002
-        """All revisions: deregistered, then deleted; ECS keeps those that a task still uses until it ends."""
+        """All revisions of ours: deregistered, then deleted; ECS keeps those that a task uses until it ends.
+
+        Another tool may have left revisions in a family of the same name: they stay.
+        """
         for status in ("ACTIVE", "INACTIVE"):
             pages = aws.ecs.get_paginator("list_task_definitions").paginate(familyPrefix=self.family, status=status)
-            arns = [a for page in pages for a in page["taskDefinitionArns"] if f"/{self.family}:" in a]
+            family = [a for page in pages for a in page["taskDefinitionArns"] if f"/{self.family}:" in a]
+            arns = [arn for arn in family if aws.owns(self, aws.tags_of(self, {"arn": arn}))]
             if status == "ACTIVE":
                 for arn in arns:
                     aws.ecs.deregister_task_definition(taskDefinition=arn)
@@ -92,11 +112,11 @@ class TaskDefinition(Resource):
         }
         made = aws.once("ecs").register_task_definition(
             family=self.family,
-            networkMode="awsvpc",
+            networkMode=self.network_mode,
             requiresCompatibilities=[self.compatibility],
             cpu=str(self.cpu),
             memory=str(self.memory),
-            runtimePlatform={"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"},
+            runtimePlatform={"cpuArchitecture": self.architecture, "operatingSystemFamily": "LINUX"},
             executionRoleArn=self.execution_role,
             taskRoleArn=self.task_role,
             containerDefinitions=[{k: v for k, v in definition.items() if v}],
@@ -106,24 +126,16 @@ class TaskDefinition(Resource):
 
 
 def _readable(row: Mapping[str, Any]) -> Container:
-    """A container definition without the defaults that ECS adds, environment and secrets as mappings."""
-    container = _without_empty(row)
+    """A container definition with environment and secrets as mappings, without the port that ECS repeats."""
+    container = dict(row)
     container["environment"] = {each["name"]: each["value"] for each in row.get("environment", ())}
     container["secrets"] = {each["name"]: each["valueFrom"] for each in row.get("secrets", ())}
-    for port in container.get("portMappings", ()):
-        if port.get("hostPort") == port["containerPort"]:
-            del port["hostPort"]
-    defaults = {"cpu": 0, "versionConsistency": "enabled", "environment": {}, "secrets": {}}
-    return {key: value for key, value in container.items() if defaults.get(key) != value}
+    return container
 
 
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        cleaned = {key: _without_empty(each) for key, each in value.items()}
-        return {key: each for key, each in cleaned.items() if each not in (None, [], {})}
-    if isinstance(value, list):
-        return [_without_empty(each) for each in value]
-    return value
+def _variables(container: Container) -> Container:
+    """Environment and secrets, whole: one too many is a change too."""
+    return {key: container[key] for key in ("environment", "secrets") if container[key]}
 
 
 # -- containers ----------------------------------------------------------------------------------------------

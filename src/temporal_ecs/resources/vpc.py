@@ -20,6 +20,7 @@ class Vpc(Resource):
     dns_hostnames: bool = True  # private DNS of the interface endpoints needs both
 
     group = "network"
+    unnamed = True
     absent = frozenset({"InvalidVpcID.NotFound"})
     not_yet = frozenset({"DependencyViolation"})  # ENIs of deleted tasks and domains linger for minutes
     mutable = frozenset({"dns_support", "dns_hostnames"})

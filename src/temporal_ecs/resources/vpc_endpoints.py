@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from temporal_ecs.resource import Live, Ref, Resource
+from temporal_ecs.resource import Live, Ref, Resource, in_order
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -43,7 +43,13 @@ class VpcEndpoint(Resource):
     group = "network"
     absent = frozenset({"InvalidVpcEndpointId.NotFound", "InvalidVpcEndpoint.NotFound"})
     # The private DNS name of one being deleted stays taken for a while.
-    not_yet = frozenset({"DependencyViolation", "InvalidParameter: conflicting DNS domain"})
+    not_yet = frozenset(
+        {
+            "DependencyViolation",
+            "InvalidParameter: conflicting DNS domain",
+            "InvalidParameter: Enabling private DNS requires",
+        }
+    )
     mutable = frozenset({"subnets", "security_groups", "route_tables", "private_dns"})
     timeout = 900
     typical = (30, 120)
@@ -58,9 +64,9 @@ class VpcEndpoint(Resource):
             "vpc": row["VpcId"],
             "service": row["ServiceName"],
             "type": row["VpcEndpointType"],
-            "subnets": _in_order(row.get("SubnetIds", ()), self.subnets),
-            "security_groups": _in_order((g["GroupId"] for g in row.get("Groups", ())), self.security_groups),
-            "route_tables": _in_order(row.get("RouteTableIds", ()), self.route_tables),
+            "subnets": in_order(row.get("SubnetIds", ()), self.subnets),
+            "security_groups": in_order((g["GroupId"] for g in row.get("Groups", ())), self.security_groups),
+            "route_tables": in_order(row.get("RouteTableIds", ()), self.route_tables),
             "private_dns": bool(row.get("PrivateDnsEnabled")),
             "pending": TRANSITION.get(state, ""),
             "failed": row.get("LastError", {}).get("Message", state) if state in FAILED else "",
@@ -106,11 +112,6 @@ class VpcEndpoint(Resource):
             "SecurityGroupIds": list(self.security_groups),
             "PrivateDnsEnabled": bool(self.private_dns),
         }
-
-
-def _in_order(found: Any, wanted: tuple[Any, ...]) -> list[str]:
-    """AWS keeps no order; ours, where it is the same set."""
-    return sorted(found, key=lambda each: wanted.index(each) if each in wanted else len(wanted))
 
 
 def declare(config: Config) -> Iterator[Resource]:

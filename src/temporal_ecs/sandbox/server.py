@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ class Server:
         """Listen; returns once requests are answered."""
         WORLD.clock.speed, WORLD.clock.now = self._speed, self._now
         if self.dsql:
-            self.dsql.start()
+            self.dsql.start(wait=False)
         self._http = make_server("127.0.0.1", self._port, self._answer, threaded=True, request_handler=_Quiet)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
@@ -158,9 +157,11 @@ def main() -> None:
     parser.add_argument("--region", default="eu-west-1")
     parser.add_argument("--lifetime", type=float, default=8 * 3600, help="seconds until it stops by itself")
     options = parser.parse_args()
-    over, tell = os.pipe()  # an Event's lock may be held by the very wait that the signal interrupts
+    over, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)  # a signal just before the wait would else be seen only after it
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(tell, b"."))
+        signal.signal(number, lambda *_: None)
     limits = Limits(index_seconds=DELAYS["dsql index"] / options.speed)
     dsql = StandIn(region=options.region, status=dsql_status, limits=limits)
     with Server(options.port, speed=options.speed, dsql=dsql) as server:

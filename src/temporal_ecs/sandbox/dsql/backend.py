@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -60,10 +61,8 @@ class Backend:
 
     def close(self) -> None:
         """Leave. PostgreSQL rolls back what was open."""
-        try:
+        with contextlib.suppress(EOFError):
             self._stream.write(wire.message(b"X"))
-        except EOFError:
-            pass
         self._stream.sock.close()
 
     def request(self, messages: bytes, emit: Emit | None = None, copy_in: CopyIn | None = None) -> Outcome:

@@ -1,4 +1,4 @@
-"""A certificate authority for the life of one stand-in, and server certificates by the name that the client asks for."""
+"""A certificate authority for the life of one stand-in, and certificates for the names that clients ask for."""
 
 from __future__ import annotations
 

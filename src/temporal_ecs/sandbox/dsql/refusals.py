@@ -21,7 +21,6 @@ class Refusal(NamedTuple):
     text: str
 
 
-
 _STATEMENTS = (
     ("TRUNCATE", "unsupported statement: Truncate"),
     ("CREATE EXTENSION", "unsupported statement: CreateExtension"),
@@ -82,9 +81,7 @@ def refusal(found: Sequence[Token]) -> Refusal | None:
 def _locking(found: Sequence[Token]) -> Refusal | None:
     for words in (("FOR", "SHARE"), ("FOR", "NO", "KEY", "UPDATE")):
         if position(found, *words) and not starts(found, "CREATE|ALTER|GRANT|REVOKE|COMMENT"):
-            return Refusal(
-                UNSUPPORTED, "locking clauses other than FOR UPDATE/FOR KEY SHARE are not supported"
-            )
+            return Refusal(UNSUPPORTED, "locking clauses other than FOR UPDATE/FOR KEY SHARE are not supported")
     return None
 
 

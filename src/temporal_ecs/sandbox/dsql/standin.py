@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import socket
 import ssl
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
+from temporal_ecs.errors import TecsError
 from temporal_ecs.sandbox.dsql import catalog, wire
 from temporal_ecs.sandbox.dsql.certificates import Authority
 from temporal_ecs.sandbox.dsql.cluster import Cluster, Limits
@@ -63,30 +64,30 @@ class StandIn:
         self._databases = count(1)
         self._numbers = count(1)
         self._lock = threading.Lock()
-        self._files = Path()
+        self._started: futures.Future[None] | None = None
         self._listener: socket.socket | None = None
         self._sockets: set[wire.Socket] = set()
         self._threads: set[threading.Thread] = set()
 
-    def start(self) -> StandIn:
-        """Serve; returns once connections are taken."""
-        self._files = Path(tempfile.mkdtemp(prefix="tecs-dsql-ca-"))
+    def start(self, *, wait: bool = True) -> StandIn:
+        """Listen; returns once connections are served, or at once, and then the first ones wait a little."""
         try:
-            self._authority = Authority(self._files)
-            self._postgres.start()
-            setup = self._postgres.connect("postgres", "template1")
-            setup.run(catalog.ROLES)
-            setup.script(catalog.SETUP)
-            setup.close()
+            self._postgres.prepare()
+            self._authority = Authority(self._postgres.directory)
+            starter = ThreadPoolExecutor(1)
+            self._started = starter.submit(self._start_postgres)
+            starter.shutdown(wait=False)
             self._door = Door(
                 self._authority, f"dsql.{self.region}.on.aws", keys=self._keys, cluster=self._cluster,
                 status=self._status, now=self.clock, log=self.connections,
             )  # fmt: skip
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            threading.Thread(target=self._accept, args=(self._listener,), name="dsql", daemon=True).start()
+            if wait:
+                self._started.result()
         except BaseException:
             self.stop()
             raise
-        threading.Thread(target=self._accept, args=(self._listener,), name="dsql", daemon=True).start()
         return self
 
     def stop(self) -> None:
@@ -96,11 +97,11 @@ class StandIn:
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
+        if self._started:
+            futures.wait([self._started])
         self._cut_off()
         self._clusters.clear()
         self._postgres.stop()
-        if self._files != Path():
-            shutil.rmtree(self._files, ignore_errors=True)
 
     def __enter__(self) -> StandIn:
         return self.start()
@@ -140,7 +141,19 @@ class StandIn:
         self.connections.clear()
         self.statements.clear()
 
+    def _start_postgres(self) -> None:
+        self._postgres.start()
+        setup = self._postgres.connect("postgres", "template1")
+        setup.run(catalog.ROLES)
+        setup.script(catalog.SETUP)
+        setup.close()
+
     def _cluster(self, name: str) -> Cluster:
+        assert self._started
+        try:
+            self._started.result()
+        except TecsError as failure:
+            raise SqlError("57P03", f"the stand-in has no PostgreSQL: {failure}", fatal=True) from None
         with self._lock:
             if name not in self._clusters:
                 database = f"dsql_{next(self._databases)}"
