@@ -87,7 +87,7 @@ class Faults:
     def __init__(self, seed: int, clock: Leap, rate: float = RATE) -> None:
         self.random, self.clock, self.rate = random.Random(seed), clock, rate
         self.seen: Counter[str] = Counter()
-        self.made: dict[str, tuple[float, str]] = {}  # id or name: when, and the error for it
+        self.made: dict[str, tuple[float, str, str]] = {}  # id or name: when, by which service, the error for it
         self.asked = threading.local()
 
     def strike(self, *kinds: str) -> str:
@@ -124,16 +124,15 @@ class Faults:
     # -- what was just made is not shown yet
 
     def ask(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        service, text = model.service_model.service_name, repr(params)
-        self.asked.text = text
-        named = model.name.startswith(MAKES) and service != "ec2"
-        for each, (_, code) in self._young().items():
-            own = named and any(params.get(key) == each for _, key in NAMES)
-            if each in text and not own and self.strike("not found"):
-                raise ClientError(
-                    {"Error": {"Code": code, "Message": f"injected: {each}"}, "ResponseMetadata": {"HTTPStatusCode": 400}},
-                    model.name,
-                )
+        """Refuse a request that names, other than to filter by it, what its service has only just made."""
+        service = model.service_model.service_name
+        self.asked.text = repr(params)
+        named = {each for key, value in params.items() if key not in ("Filters", "Filter") for each in _texts(value)}
+        for each, (_, by, code) in self._young().items():
+            own = model.name.startswith(MAKES) and service != "ec2"
+            if by == service and each in named and not own and self.strike("not found"):
+                error = {"Code": code, "Message": f"injected: {each}"}
+                raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}, model.name)
 
     def answered(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
         service = model.service_model.service_name
@@ -141,21 +140,21 @@ class Faults:
             ids = re.findall(r"\b((\w+)-[0-9a-f]{17})\b", repr(parsed)) if service == "ec2" else []
             for each, prefix in ids:
                 if prefix in IDS:
-                    self.made.setdefault(each, (self.clock.now(), IDS[prefix]))
+                    self.made.setdefault(each, (self.clock.now(), service, IDS[prefix]))
         elif model.name.startswith(("Describe", "List", "GetAccount")) and self._young() and self.strike("hidden"):
             for key, rows in parsed.items():
                 if isinstance(rows, list):
-                    young = [each for each in self._young() if each not in self.asked.text]
-                    parsed[key] = [row for row in rows if not any(each in _identity(row) for each in young)]
+                    young = {each for each in self._young() if each not in self.asked.text}
+                    parsed[key] = [row for row in rows if not _identity(row) & young]
 
     def name(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         """Remember what is being made under a name."""
         for (service, key), code in NAMES.items():
             if service == model.service_model.service_name and model.name.startswith(MAKES) and key in params:
-                self.made.setdefault(params[key], (self.clock.now(), code))
+                self.made.setdefault(params[key], (self.clock.now(), service, code))
 
-    def _young(self) -> dict[str, tuple[float, str]]:
-        return {each: (at, code) for each, (at, code) in list(self.made.items()) if self.clock.now() - at < YOUNG}
+    def _young(self) -> dict[str, tuple[float, str, str]]:
+        return {each: made for each, made in list(self.made.items()) if self.clock.now() - made[0] < YOUNG}
 
     @contextmanager
     def over(self, server: Server) -> Iterator[Aws]:
@@ -173,19 +172,28 @@ class Faults:
             server.front.before = None
 
 
-def _identity(row: Any) -> str:
-    """A row's own id or name: its short texts, without those of what it refers to."""
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a request."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    else:
+        yield str(value)
+
+
+OWN = "NatGatewayId SubnetId RouteTableId GroupId VpcEndpointId InternetGatewayId AllocationId LaunchTemplateId VpcId"
+"""The member that holds a row's own id comes first: rows also name the VPC and the subnet that they stand in."""
+
+
+def _identity(row: Any) -> set[str]:
+    """A row's own id and name."""
     if not isinstance(row, dict):
-        return str(row)
-    own = [
-        "VpcId SubnetId InternetGatewayId AllocationId NatGatewayId RouteTableId GroupId VpcEndpointId LaunchTemplateId"
-    ]
-    named = "RoleName InstanceProfileName logGroupName repositoryName DomainName clusterName Name".split()
-    ids = [row[key] for key in own[0].split() if key in row]
-    kinds = {"SubnetId": 0, "NatGatewayId": 0, "RouteTableId": 0, "GroupId": 0, "VpcEndpointId": 0}
-    if any(key in row for key in kinds):  # these also name the VPC or subnet that they stand in
-        ids = [row[key] for key in reversed(own[0].split()) if key in row][:1]
-    return " ".join(map(str, [*ids, *(row[key] for key in named if key in row)]))
+        return {str(row)}
+    return {row[key] for key in OWN.split() if key in row and key == next(k for k in OWN.split() if k in row)} | {
+        row[key] for _, key in NAMES if key in row
+    }
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ NOTE = "<!-- written by `make docs`; don't edit -->\n"
 def command_pages() -> str:
     """docs/cli.md: the help of every command."""
     parts = ["# Command line\n", NOTE]
-    root = click.Context(cli, info_name="tecs", max_content_width=100, terminal_width=100)
+    root = in_context(cli, "tecs")
 
     def visit(command: click.Command, context: click.Context, level: int) -> None:
         text = re.sub(r"[ \t]+$", "", command.get_help(context), flags=re.MULTILINE)
@@ -37,11 +37,16 @@ def command_pages() -> str:
             for name in command.list_commands(context):
                 child = command.get_command(context, name)
                 assert child is not None
-                sub = click.Context(child, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-                visit(child, sub, level + 1)
+                visit(child, in_context(child, name, context), level + 1)
 
     visit(cli, root, 2)
     return "\n".join(parts)
+
+
+def in_context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    return command.context_class(
+        command, info_name=name, parent=parent, max_content_width=100, terminal_width=100, **command.context_settings
+    )
 
 
 def resource_pages(stack: Stack) -> str:

@@ -254,7 +254,7 @@ class Engine:
 
     def _ask_for(self, item: Resource, token: str) -> Steps[str | None]:
         """The id of what AWS made; None when its answer left that open and a look shows something."""
-        start, made = self.clock.now(), None
+        start, met, made = self.clock.now(), None, None  # `met`: when AWS said first that it is there already
         while made is None:
             try:
                 with self._writing(item):
@@ -263,7 +263,8 @@ class Engine:
                 taken = _named(error, item.exists)
                 if not taken and not self.aws.transient(error):
                     raise
-                waited = self.clock.now() - start
+                met = self.clock.now() if taken and met is None else met
+                waited = self.clock.now() - (start if met is None else met)
                 if waited > (min(self.visible, item.timeout) if taken else item.timeout):
                     raise TecsError(
                         f"{item.name}: AWS neither makes nor shows it after {waited:.0f} s: {error}",

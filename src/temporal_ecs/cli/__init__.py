@@ -37,6 +37,8 @@ class Terminated(KeyboardInterrupt):
 class Root(GlobalOptions, click.Group):
     """Commands are imported when they are called."""
 
+    root = True
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 

@@ -327,11 +327,11 @@ def _options(*, hidden: bool) -> list[click.Option]:
 class GlobalOptions(click.Command):
     """A command that takes the global options too. On the root they show in --help and have variables."""
 
+    root = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        from . import Root  # the class of the one command on which they show
-
-        self.params.extend(_options(hidden=not isinstance(self, Root)))
+        self.params.extend(_options(hidden=not self.root))
 
 
 class Command(GlobalOptions):
