@@ -87,7 +87,7 @@ class Phase(NamedTuple):
     cut: str
     then: str
     step: int = 1
-    ignored: frozenset[str] = frozenset()  # kinds that rightly differ from the run that was never cut
+    ignored: frozenset[str] = frozenset()  # kinds, or members of a kind, that rightly differ from the run without a cut
 
 
 PHASES = {
@@ -96,8 +96,15 @@ PHASES = {
     "destroy": Phase("destroy", "destroy"),
     # Service-linked roles belong to the account and stay, if they were there.
     "abandoned": Phase("provision", "destroy", 4, frozenset({"service-linked-roles"})),
-    # ECS never counts a family's revisions from 1 again.
-    "revived": Phase("destroy", "provision", 4, frozenset({"revisions"})),
+    # ECS never counts a family's revisions from 1 again, and how many instances there are is managed scaling's.
+    "revived": Phase(
+        "destroy",
+        "provision",
+        4,
+        frozenset(
+            "revisions instances interfaces auto-scaling-groups.DesiredCapacity clusters.container_instances".split()
+        ),
+    ),
 }
 
 
@@ -360,15 +367,31 @@ def differences(wanted: dict[str, Any], found: dict[str, Any], ignored: frozense
     """How two inventories differ, thing by thing; "" when they are the same."""
     lines = []
     for kind in sorted((wanted.keys() | found.keys()) - ignored):
-        a, b = wanted.get(kind, {}), found.get(kind, {})
+        a, b = _without(wanted, kind, ignored), _without(found, kind, ignored)
         for name in sorted(a.keys() | b.keys()):
             if name not in b:
                 lines.append(f"{kind} {name}: missing")
             elif name not in a:
                 lines.append(f"{kind} {name}: too many: {json.dumps(b[name])[:300]}")
             elif a[name] != b[name]:
-                lines.append(f"{kind} {name}: {json.dumps(b[name])[:600]}, wanted {json.dumps(a[name])[:600]}")
+                lines.append(f"{kind} {name}: {_first_difference(b[name], a[name])}")
     return "\n".join(lines)
+
+
+def _without(found: dict[str, Any], kind: str, ignored: frozenset[str]) -> dict[str, Any]:
+    members = {each.partition(".")[2] for each in ignored if each.startswith(f"{kind}.")}
+    things: dict[str, Any] = found.get(kind, {})
+    if not members:
+        return things
+    return {name: {k: v for k, v in thing.items() if k not in members} for name, thing in things.items()}
+
+
+def _first_difference(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            if found.get(key) != wanted.get(key):
+                return f"{key}: {_first_difference(found.get(key), wanted.get(key))}"
+    return f"{json.dumps(found)[:300]}, wanted {json.dumps(wanted)[:300]}"
 
 
 def clean_run(folder: Path) -> dict[str, Any]:
@@ -402,6 +425,8 @@ def _clean_run(folder: Path) -> dict[str, Any]:
             again = account.inventory()
             assert found.setdefault(command, again) == again, differences(found[command], again)
         account.server.stop()
+    left = {kind for kind, things in found["destroy"].items() if things} - {"service-linked-roles"}
+    assert not left, f"a teardown that was never cut leaves {left}"
     return found
 
 

@@ -30,6 +30,10 @@ PROJECT, ACCOUNT, REGION = "temporal-dev", "123456789012", "eu-west-1"
 # ---------------------------------------------------------------------------------------------------- time
 
 
+ABANDONED = 5.0
+"""Real seconds after which a thread that sleeps in virtual time gives up when nobody lets time pass."""
+
+
 class VirtualClock(Clock):
     """Time for one driver, the thread that makes the clock and calls wait(), and the threads of its pool.
 
@@ -44,10 +48,11 @@ class VirtualClock(Clock):
         self.interrupts: list[float] = []
         """When Ctrl-C is pressed, in order; at the first wait() that reaches that time."""
         self._now = start
-        self._driver = threading.get_ident()
+        self._driver, self._driven = threading.get_ident(), False
         self._changed = threading.Condition()
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int]] = []
+        self._waking: set[tuple[float, int]] = set()
 
     def now(self) -> float:
         return self._now
@@ -61,13 +66,25 @@ class VirtualClock(Clock):
             heapq.heappush(self._sleepers, me)
             self._changed.notify_all()
             while me in self._sleepers:
-                self._changed.wait()
+                if not self._changed.wait(ABANDONED) and not self._driven:  # else its process would never end
+                    self._sleepers.remove(me)
+                    heapq.heapify(self._sleepers)
+                    raise RuntimeError("nobody drives this clock any more")
+            self._waking.discard(me)
+            self._changed.notify_all()
 
     def wait(self, futures: Collection[Future], timeout: float | None) -> set[Future]:
         assert threading.get_ident() == self._driver, "only the thread that made the clock drives it"
-        deadline = None if timeout is None else self._now + max(0.0, timeout)
         for future in futures:
             future.add_done_callback(self._notice)
+        with self._changed:
+            self._driven = True
+            try:
+                return self._leap(futures, None if timeout is None else self._now + max(0.0, timeout))
+            finally:
+                self._driven = False
+
+    def _leap(self, futures: Collection[Future], deadline: float | None) -> set[Future]:
         with self._changed:
             while True:
                 self._until_at_rest(futures)
@@ -79,7 +96,7 @@ class VirtualClock(Clock):
                 due = min(t for t in (deadline, *self.interrupts, *(t for t, _ in self._sleepers)) if t is not None)
                 self._now = max(self._now, due)
                 if self._sleepers and self._sleepers[0][0] <= self._now:
-                    heapq.heappop(self._sleepers)
+                    self._waking.add(heapq.heappop(self._sleepers))
                     self._changed.notify_all()
                 elif deadline is not None and deadline <= self._now:
                     return set()
@@ -91,17 +108,17 @@ class VirtualClock(Clock):
     def _until_at_rest(self, futures: Collection[Future]) -> None:
         """Wait, in real time, until nothing more happens at this moment of virtual time."""
         looks = 0
-        while True:
+        while looks < 2:  # twice, lest one that has just been woken is taken for one that waits
             unfinished = min(self.workers, sum(not future.done() for future in futures))
-            if len(self._sleepers) >= unfinished:
+            if futures and len(self._sleepers) >= unfinished:
                 return
-            if self._changed.wait(0.02):
+            if self._waking or (futures and self._changed.wait(0.02)):
                 looks = 0
-                continue
-            looks = looks + 1 if self._sleepers and _parked() >= unfinished else 0
-            if looks == 2:  # twice, lest one that has just been woken is taken for one that waits
-                return
-
+                self._changed.wait(0.02)
+            elif futures:
+                looks = looks + 1 if self._sleepers and _parked() >= unfinished else 0
+            else:
+                looks = looks + 1 if not _busy() else 0
 
 def _parked() -> int:
     """How many threads of pools are in the middle of a task and wait for another thread."""
@@ -157,10 +174,13 @@ class Thing:
     settled: float = 0.0  # until when it is pending
     gone: float | None = None  # when it will have been deleted
     failed: str = ""
+    shown: dict[str, Any] | None = None  # what a listing shows instead of the fields, until `since`
+    since: float = 0.0
+    lively: bool = False  # shows no sign of being deleted
 
     def pending(self, now: float) -> str:
         if self.gone is not None:
-            return "being deleted"
+            return "" if self.lively else "being deleted"
         return "being made" if now < self.settled else ""
 
 
@@ -189,9 +209,10 @@ class Cloud:
         if self.latency:
             self.clock.sleep(self.latency)
         with self._mutex:
-            answer = act()
-            self.after(call)
-        return answer
+            try:
+                return act()
+            finally:
+                self.after(call)
 
     def of(self, name: str) -> list[Thing]:
         """What exists for the resource `name`, by title, oldest first."""
@@ -240,7 +261,8 @@ class Cloud:
 
     def listing(self, kinds: Collection[str]) -> list[Thing]:
         now = self.clock.now()
-        return [t for t in self.alive() if t.kind in kinds and t.visible <= now]
+        seen = [t for t in self.alive() if t.kind in kinds and t.visible <= now]
+        return [replace(t, fields=t.shown) if t.shown and now < t.since else t for t in seen]
 
     def make(self, thing: Thing, *, titled: bool) -> str:
         with self._mutex:
@@ -254,11 +276,12 @@ class Cloud:
             self.things[id_] = replace(thing, id=id_)
             return id_
 
-    def alter(self, id_: str, *, settles: float = 0.0, **changes: Any) -> None:
+    def alter(self, id_: str, *, settles: float, lags: float, **changes: Any) -> None:
         with self._mutex:
-            thing = self._known(id_)
+            thing, now = self._known(id_), self.clock.now()
             self._check_uses(changes)
-            self.things[id_] = replace(thing, fields=thing.fields | changes, settled=self.clock.now() + settles)
+            late = replace(thing, shown=thing.fields, since=now + lags, settled=now + settles)
+            self.things[id_] = replace(late, fields=thing.fields | changes)
 
     def remove(self, id_: str, *, dies: float) -> None:
         with self._mutex:
@@ -277,7 +300,7 @@ class Cloud:
 
     def _known(self, id_: str) -> Thing:
         for thing in self.alive():
-            if thing.id == id_ and thing.visible <= self.clock.now():
+            if thing.id == id_ and thing.visible <= self.clock.now() and not (thing.lively and thing.gone):
                 return thing
         raise refusal("Thing.NotFound", f"{id_} does not exist")
 
@@ -335,6 +358,7 @@ class FakeThing(Resource):
     mutable = frozenset({"size", "colour"})
     initial = frozenset({"count"})
     unread = frozenset({"secret"})
+    unnamed = True
 
     titled: ClassVar[bool] = False  # its name is unique, and it is found by that
     tells_tags: ClassVar[bool] = True
@@ -342,6 +366,8 @@ class FakeThing(Resource):
     settles: ClassVar[float] = 0.0
     dies: ClassVar[float] = 0.0
     hides: ClassVar[float] = 0.0  # seconds for which AWS doesn't show what it has just made
+    lags: ClassVar[float] = 0.0  # seconds for which AWS shows what was before a change
+    lively: ClassVar[bool] = False  # shows no sign of being deleted
 
     def find(self, aws: FakeAws, id: str | None) -> Live | None:  # noqa: A002
         for thing in aws.things(self):
@@ -378,6 +404,7 @@ class FakeThing(Resource):
             born=now,
             visible=now + self.hides,
             settled=now + self.settles,
+            lively=self.lively,
         )
 
     def create(self, aws: FakeAws, token: str) -> str:
@@ -387,7 +414,8 @@ class FakeThing(Resource):
 
     def update(self, aws: FakeAws, live: Live, changed: set[str]) -> str | None:
         wanted = {name: getattr(self, name) for name in changed}
-        aws.cloud.call("update", self.name, lambda: aws.cloud.alter(live["id"], settles=self.settles, **wanted))
+        timing = {"settles": self.settles, "lags": self.lags}
+        aws.cloud.call("update", self.name, lambda: aws.cloud.alter(live["id"], **timing, **wanted))
         return None
 
     def delete(self, aws: FakeAws, live: Live) -> None:
@@ -399,6 +427,7 @@ class FakeTitled(FakeThing):
     """A kind with a unique name."""
 
     exists = frozenset({"Thing.Exists"})
+    unnamed = False
     titled = True
 
 
@@ -413,6 +442,7 @@ class FakeQuiet(FakeTitled):
 class FakeTokened(FakeThing):
     """A kind that takes a client token."""
 
+    unnamed = False
     tokened = True
 
 
@@ -435,6 +465,16 @@ class FakeBrief(FakeSlow):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FakeShy(FakeThing):
+    """A kind with neither name nor token, that AWS shows, and shows changed, some time after it was asked to."""
+
+    hides = 12.0
+    lags = 9.0
+    dies = 14.0
+    lively = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class FakeUntaggable(FakeTitled):
     """A kind without tags."""
 
@@ -447,6 +487,7 @@ class FakeEdition(FakeThing):
 
     renewed = frozenset({"size"})
     mutable = frozenset({"colour"})
+    unnamed = False
 
     def is_(self, aws: FakeAws, thing: Thing, id_: str | None) -> bool:
         return thing.kind == type(self).__name__ and aws.owns(self, thing.tags)

@@ -26,7 +26,7 @@ from cloud import PROJECT, REGION, STACK
 from crash import differences, new_aws, run
 from leap import Leap
 
-from temporal_ecs.aws import Aws
+from temporal_ecs.aws import READING, Aws
 from temporal_ecs.sandbox.server import Call, Fault, Server
 
 RATE = 0.1
@@ -224,6 +224,21 @@ def clean(sandbox: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return found
 
 
+class Deaf:
+    """Carries out every request that changes something, and loses its first answer."""
+
+    def __init__(self) -> None:
+        self.lost: set[str] = set()
+
+    def send(self, request: Any, event_name: str, **_: Any) -> None:
+        operation = event_name.rpartition(".")[2]
+        this = f"{operation} {request.url} {request.body!r}"
+        if not operation.startswith(READING) and this not in self.lost:
+            self.lost.add(this)
+            URLLib3Session().send(request)
+            raise ConnectionClosedError(endpoint_url=request.url)
+
+
 @pytest.mark.parametrize("attempt", range(3))
 def test_provision_and_teardown_end_right_though_one_call_in_ten_goes_wrong(attempt, sandbox, account, clean, tmp_path):
     seed = random.SystemRandom().randrange(2**32)
@@ -246,3 +261,13 @@ def test_provision_and_teardown_end_right_though_one_call_in_ten_goes_wrong(atte
     assert not differences(clean["destroy"], inventory.read(sandbox.endpoint, PROJECT, REGION))
     print(dict(faults.seen))
     assert len(faults.seen) == 8, f"not every kind of fault happened: {faults.seen}"
+
+
+def test_every_answer_to_a_change_may_be_lost(sandbox, account, clean, tmp_path):
+    clock, deaf = account(), Deaf()
+    for command in ("provision", "destroy"):
+        aws = new_aws(sandbox.endpoint, clock)
+        aws._session.events.register_first("before-send", deaf.send)
+        run(command, aws, clock, tmp_path)
+        assert not differences(clean[command], inventory.read(sandbox.endpoint, PROJECT, REGION))
+    assert len(deaf.lost) > 250

@@ -87,6 +87,8 @@ class Aws:
     using one is.
     """
 
+    _answered = False  # whether AWS has ever answered
+
     def __init__(
         self,
         project: str,
@@ -124,7 +126,6 @@ class Aws:
         self._mutex = threading.Lock()
         self._listings = _Listings(self.clock)
         self.calls: Counter[tuple[str, str]] = Counter()
-        self._answered = False
         events = self._session.events
         events.register_last("before-parameter-build", strict.hook(unknown_enum), unique_id="tecs-strict")
         events.register("before-call", self._before_call, unique_id="tecs-pace")

@@ -196,8 +196,8 @@ class Engine:
         while passes < PASSES:
             held = self._changing
             change, item, live = yield from self._decide(name)
-            dying = item and live and self.state.get(name).get("status") == "deleting"
-            if dying and self.clock.now() - start < self.visible:  # a teardown was cut: AWS may be at it still
+            dying = live is not None and self.state.get(name).get("status") == "deleting"
+            if item and dying and self.clock.now() - start < self.visible:  # a cut teardown: AWS may be at it still
                 self.emit(Event(name, "wait", "its removal was begun: looking whether it goes on"))
                 yield self.poll
                 self._refresh(item)
@@ -271,7 +271,7 @@ class Engine:
                         "Run the command again to go on trying.",
                     ) from error
                 self.emit(Event(item.name, "wait", f"looking again: {error}", waited))
-                if (yield from self._shows_up(item, None, self.visible if item.unnamed else waited / 10)):
+                if (yield from self._shows_up(item, None, self.visible if item.unnamed else self._pause(waited))):
                     break
         return made
 
@@ -328,9 +328,9 @@ class Engine:
             self.state.drop(name)
             return "kept"
         live = yield from self._look(item, record.get("id"))
-        hidden = live is None and record["status"] == "creating" and not record.get("id") and item.unnamed
-        if hidden and (yield from self._shows_up(item, None, self.visible)):
-            live = yield from self._look(item, None)
+        made = live is None and record["status"] == "creating"  # by a run that was cut; AWS may hide it still
+        if made and (yield from self._shows_up(item, record.get("id"), self.visible)):
+            live = yield from self._look(item, record.get("id"))
         if live is not None and not (yield from self._ours(item, live)):
             raise TecsError(
                 f"{name}: {live['id']} carries no tags of ours any more; it was left alone",

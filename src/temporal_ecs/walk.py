@@ -79,6 +79,7 @@ class Walk:
         """`tick` is the grid, in seconds, on which waits end; `expected` seconds decide who goes first. An error
         that is `fatal` ends the walk at once and is raised."""
         self.fatal = fatal
+        self.refusal: Exception | None = None
         self.graph, self.act, self.emit, self.clock, self.tick = graph, act, emit, clock, tick
         self.result = Result()
         self.order = TopologicalSorter(graph)
@@ -93,10 +94,13 @@ class Walk:
     def run(self) -> None:
         self.order.prepare()
         try:
-            while self.order.is_active():
+            while self.order.is_active() and self.refusal is None:
                 self._begin()
                 self._resume()
                 self._collect(self.running)
+            if self.refusal is not None:
+                self._let_finish()
+                raise self.refusal
         except KeyboardInterrupt as stop:
             self._stop(stop)
         finally:
@@ -134,9 +138,10 @@ class Walk:
             error = future.exception()
             if isinstance(error, Exception):
                 if self.fatal(error):
-                    raise error
-                self.result.errors[name] = error
-                self._end(name, "failed", str(error))
+                    self.refusal = error
+                else:
+                    self.result.errors[name] = error
+                    self._end(name, "failed", str(error))
             elif error is not None:
                 raise error
             else:
@@ -159,12 +164,15 @@ class Walk:
         """Start nothing new; let the running calls finish and be recorded. A second signal passes through."""
         self.result.stop = stop
         self.emit(Event("", "interrupted", str(stop)))
+        self._let_finish()
+        for name in self.graph:
+            self.result.outcomes.setdefault(name, "interrupted")
+
+    def _let_finish(self) -> None:
         for future in [f for f in self.running if f.cancel()]:  # those that no thread has begun yet
             del self.running[future]
         while self.running:
             self._collect(self.running, go_on=False)
-        for name in self.graph:
-            self.result.outcomes.setdefault(name, "interrupted")
 
     def _longest(self) -> list[str]:
         """From the last one to finish back along whichever predecessor finished last."""

@@ -38,6 +38,7 @@ class AutoScalingGroup(Resource):
             "ValidationError: instance profile",
             "ResourceInUse",
             "ScalingActivityInProgress",
+            "ValidationError: is not part of Auto Scaling group",  # it left by itself since it was listed
         }
     )
     mutable = frozenset(

@@ -73,6 +73,7 @@ class ExistingSecret(GrafanaSecret):
     exists = frozenset()
     mutable = frozenset()
     holds_data = ""
+    costs = ""
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002
         raise TecsError(

@@ -21,7 +21,7 @@ class InstanceProfile(Resource):
     group = "iam"
     tagging = "iam-profile"
     absent = frozenset({"NoSuchEntity"})
-    exists = frozenset({"EntityAlreadyExists"})
+    exists = frozenset({"EntityAlreadyExists", "LimitExceeded: InstanceSessionsPerInstanceProfile"})
     not_yet = frozenset({"DeleteConflict", "ConcurrentModification"})
     mutable = frozenset({"role"})
     timeout = 120
