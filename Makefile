@@ -22,7 +22,7 @@ demo: venv ## the main job from end to end, in the sandbox
 	@bash demo.sh $(abspath $(BIN))/tecs
 
 test: venv ## every test, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
 
 check: venv ## format, lint, types, generated documents
 	$(BIN)/ruff format --check .

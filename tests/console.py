@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cloud import KEYS, PROJECT, REGION
-
 from temporal_ecs.sandbox.server import Call, Server
 
 SPEED = 2000.0

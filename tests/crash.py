@@ -39,7 +39,6 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -49,12 +48,12 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # where pytest has it, too
 
-import inventory  # noqa: E402
 from botocore.config import Config as ClientConfig  # noqa: E402
 from botocore.loaders import JSONFileLoader  # noqa: E402
+
+import inventory  # noqa: E402
 from cloud import ACCOUNT, KEYS, PROJECT, REGION, STACK  # noqa: E402
 from leap import Leap  # noqa: E402
-
 from temporal_ecs.aws import READING, Aws  # noqa: E402
 from temporal_ecs.engine import Engine, Result  # noqa: E402
 from temporal_ecs.holder import Holder  # noqa: E402
@@ -63,10 +62,10 @@ from temporal_ecs.sandbox.front import Call, Front  # noqa: E402
 from temporal_ecs.sandbox.server import Server  # noqa: E402
 from temporal_ecs.state import State  # noqa: E402
 
-SERVICES = (
-    "amp autoscaling dsql ec2 ecr ecs iam logs opensearch resourcegroupstaggingapi secretsmanager servicediscovery ssm sts"
-).split()
-
+SERVICES = """
+    amp autoscaling dsql ec2 ecr ecs iam logs opensearch resourcegroupstaggingapi secretsmanager servicediscovery
+    ssm sts
+"""
 SIDES = ("before", "after", "flight")
 POLL = 60.0
 """Seconds between two looks: the time leaps, so this only decides how many calls a long wait is made of."""
@@ -90,6 +89,7 @@ class Phase(NamedTuple):
     ignored: frozenset[str] = frozenset()  # kinds, or members of a kind, that rightly differ from the run without a cut
 
 
+MACHINES = ("instances", "interfaces", "auto-scaling-groups.DesiredCapacity", "clusters.container_instances")
 PHASES = {
     "provision": Phase("provision", "provision"),
     "teardown": Phase("teardown", "teardown"),
@@ -97,14 +97,7 @@ PHASES = {
     # Service-linked roles belong to the account and stay, if they were there.
     "abandoned": Phase("provision", "destroy", 4, frozenset({"service-linked-roles"})),
     # ECS never counts a family's revisions from 1 again, and how many instances there are is managed scaling's.
-    "revived": Phase(
-        "destroy",
-        "provision",
-        4,
-        frozenset(
-            "revisions instances interfaces auto-scaling-groups.DesiredCapacity clusters.container_instances".split()
-        ),
-    ),
+    "revived": Phase("destroy", "provision", 4, frozenset({"revisions", *MACHINES})),
 }
 
 
@@ -253,7 +246,7 @@ class Matrix:
         if side == "before":
             self.number += 1
         self._cut(call, side)
-        if side == "after" and self.account.server.front.mutation_waits():  # type: ignore[attr-defined]
+        if side == "after" and call.mutating and self.account.server.front.mutation_waits():  # type: ignore[attr-defined]
             self._cut(call, "flight")
 
     def _cut(self, call: Call, side: str) -> None:
@@ -483,6 +476,8 @@ def main() -> int:
     parser.add_argument("--phase", choices=PHASES, action="append", help="default: each")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="children at a time")
     options = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TECS_"))]:
+        del os.environ[name]
     phases = options.phase or list(PHASES)
     memory = Path("/dev/shm")  # where the disk would be waited for at each of a state's several hundred writes
     folder = Path(tempfile.mkdtemp(prefix="tecs-crash-", dir=memory if memory.is_dir() else None))
@@ -555,7 +550,7 @@ def _share_service_models() -> None:
     shared = functools.cache(lambda path: read(JSONFileLoader(), path))
     JSONFileLoader.load_file = lambda _, path: shared(path)  # type: ignore[method-assign]
     aws = new_aws("http://127.0.0.1:1", Leap())
-    for service in SERVICES:
+    for service in SERVICES.split():
         getattr(aws, service)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,11 @@ from temporal_ecs.sandbox.dsql import StandIn
 def real_endpoint() -> str | None:
     """The host of a real cluster to test against, if one was named."""
     return os.environ.get("TECS_TEST_DSQL_ENDPOINT")
+
+
+@functools.cache
+def _signer(key: str | None, secret: str | None, session_token: str | None) -> Any:
+    return boto3.Session(key, secret, session_token).client("dsql", region_name="eu-west-1")
 
 
 @dataclass
@@ -35,8 +41,7 @@ class Client:
 
     def token(self, *, admin: bool = True, host: str | None = None, expires: int = 900) -> str:
         region = self.host.split(".")[-3]
-        session = boto3.Session(self.key, self.secret, self.session_token, region)
-        dsql = session.client("dsql")
+        dsql = _signer(self.key, self.secret, self.session_token)
         make = dsql.generate_db_connect_admin_auth_token if admin else dsql.generate_db_connect_auth_token
         return str(make(host or self.host, region, expires))
 

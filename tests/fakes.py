@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from temporal_ecs.aws import Aws, _Listings
 from temporal_ecs.clock import Clock, Future
-from temporal_ecs.engine import Change, Engine
+from temporal_ecs.engine import VISIBLE, Change, Engine
 from temporal_ecs.resource import Live, Ref, Resource
 from temporal_ecs.stack import Stack
 from temporal_ecs.state import State
@@ -107,22 +107,26 @@ class VirtualClock(Clock):
 
     def _until_at_rest(self, futures: Collection[Future]) -> None:
         """Wait, in real time, until nothing more happens at this moment of virtual time."""
-        looks = 0
-        while looks < 2:  # twice, lest one that has just been woken is taken for one that waits
+        quiet = 0
+        while quiet < 2:  # twice, lest one that has just been woken is taken for one that waits
             unfinished = min(self.workers, sum(not future.done() for future in futures))
-            if futures and len(self._sleepers) >= unfinished:
+            at_rest = len(self._sleepers) >= unfinished if futures else not _busy()
+            if at_rest and not self._waking:
                 return
-            if self._waking or (futures and self._changed.wait(0.02)):
-                looks = 0
-                self._changed.wait(0.02)
-            elif futures:
-                looks = looks + 1 if self._sleepers and _parked() >= unfinished else 0
+            if self._changed.wait(0.02):
+                quiet = 0
             else:
-                looks = looks + 1 if not _busy() else 0
+                quiet = quiet + 1 if futures and self._sleepers and _parked() >= unfinished else 0
+
 
 def _parked() -> int:
     """How many threads of pools are in the middle of a task and wait for another thread."""
     return sum(_waits(frame) and _in_task(frame) for frame in sys._current_frames().values())
+
+
+def _busy() -> bool:
+    """Whether a thread of a pool that nobody waits for any more is in the middle of a task."""
+    return any(_in_task(frame) and not _waits(frame) for frame in sys._current_frames().values())
 
 
 def _waits(frame: FrameType) -> bool:
@@ -289,7 +293,7 @@ class Cloud:
             for other in self.alive():
                 if id_ in other.fields.get("uses", ()):
                     raise refusal("Thing.InUse", f"{thing.title} is used by {other.title}")
-            self.things[id_] = replace(thing, gone=self.clock.now() + dies)
+            self.things[id_] = replace(thing, gone=thing.gone or self.clock.now() + dies)
             if not dies:
                 del self.things[id_]
 
@@ -468,9 +472,9 @@ class FakeBrief(FakeSlow):
 class FakeShy(FakeThing):
     """A kind with neither name nor token, that AWS shows, and shows changed, some time after it was asked to."""
 
-    hides = 12.0
-    lags = 9.0
-    dies = 14.0
+    hides = 4.0
+    lags = 3.0
+    dies = 4.0
     lively = True
 
 
@@ -524,9 +528,9 @@ class World:
     """One project: its state file, its cloud, its clock. Every command is a new process, as it were: it reads the
     state anew. `events` are the last one's."""
 
-    def __init__(self, folder: Path, *, workers: int = 4, latency: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, workers: int = 4, latency: float = 0.0, visible: float = VISIBLE) -> None:
         self.path = folder / "state.json"
-        self.workers = workers
+        self.workers, self.visible = workers, visible
         self.clock = VirtualClock(workers=workers)
         self.cloud = Cloud(self.clock, latency=latency)
         self.events: list[Event] = []
@@ -536,8 +540,8 @@ class World:
 
     def engine(self, *declared: Resource, **options: Any) -> Engine:
         self.events = []
-        options = {"clock": self.clock, "workers": self.workers, "emit": self.events.append} | options
-        return Engine(Stack(declared), self.state(), FakeAws(self.cloud), **options)
+        given = {"clock": self.clock, "workers": self.workers, "visible": self.visible, "emit": self.events.append}
+        return Engine(Stack(declared), self.state(), FakeAws(self.cloud), **given | options)
 
     def provision(self, *declared: Resource, names: list[str] | None = None, **options: Any) -> Result:
         return self.engine(*declared, **options).provision(names)

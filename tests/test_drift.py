@@ -37,7 +37,7 @@ VARIANTS: dict[tuple[str, str], tuple[str, Any]] = {
     ("AutoScalingGroup", "protected"): ("ecs-asg", False),
     ("AutoScalingGroup", "propagated"): ("ecs-asg", ("Name",)),
     ("AutoScalingGroup", "health_check_grace"): ("ecs-asg", 60),
-    ("CapacityProvider", "scaling"): ("ec2-capacity", "DISABLED"),
+    ("CapacityProvider", "scaling"): ("benchmark-capacity", "DISABLED"),
     ("CapacityProvider", "target"): ("ec2-capacity", 90),
     ("CapacityProvider", "min_step"): ("ec2-capacity", 2),
     ("CapacityProvider", "max_step"): ("ec2-capacity", 5),
@@ -77,7 +77,6 @@ VARIANTS: dict[tuple[str, str], tuple[str, Any]] = {
     ("Namespace", "description"): ("namespace", "another"),
     ("OpenSearchDomain", "instance_type"): ("opensearch", "m6g.xlarge.search"),
     ("OpenSearchDomain", "instance_count"): ("opensearch", 5),
-    ("OpenSearchDomain", "zone_awareness"): ("opensearch", True),
     ("OpenSearchDomain", "dedicated_masters"): ("opensearch", True),
     ("OpenSearchDomain", "volume"): ("opensearch", field("opensearch", "volume", VolumeSize=200)),
     ("OpenSearchDomain", "security_groups"): ("opensearch", (Ref("adot-sg"),)),
@@ -541,6 +540,7 @@ OURS = ["tecs:project", "tecs:region", "tecs:name", "Project", "Environment", "M
 
 @pytest.mark.parametrize("keys", [["ManagedBy"], OURS], ids=["one", "all"])
 def test_tags_that_were_removed_are_shown_and_written_again(provisioned: Project, keys: list[str]):
+    provisioned.provision()
     for name in TOLD:
         untag(provisioned, name, keys)
     changes = provisioned.plan()
@@ -564,6 +564,7 @@ def test_every_other_taggable_kind_keeps_its_tags_to_itself(provisioned: Project
 
 
 def test_what_aws_adds_of_its_own_is_there_and_is_no_drift(provisioned: Project):
+    provisioned.provision()
     found = inventory.read(provisioned.endpoint)
 
     def has(row: Mapping[str, Any], *keys: str) -> bool:

@@ -76,12 +76,19 @@ def test_every_connection_has_its_own_token_and_speaks_verified_tls_in_utc(place
 
 
 def test_another_user_than_admin_signs_the_plain_action(place: Place):
-    place.database().make("CREATE ROLE reader WITH LOGIN")
-    database = place.database(target={"user": "reader"}, token=lambda: place.aws.dsql_token(place.host, admin=False))
-    with pytest.raises(UnreachableError) as refused:  # no IAM mapping, but the right action
+    admin = place.database()
+    admin.execute("CREATE ROLE reader WITH LOGIN")
+
+    def token() -> str:
+        return place.aws.dsql_token(place.host, admin=False)
+
+    database = place.database(target={"user": "reader"}, token=token)
+    with pytest.raises(UnreachableError) as refused:  # no role of IAM is mapped to it yet
         database.rows("SELECT 1")
-    assert place.standin.connections[-1].action == "DbConnect"
     assert "Allow dsql:DbConnect on arn:aws:dsql:eu-west-1:123456789012:cluster/test" in refused.value.hint
+    admin.execute("AWS IAM GRANT reader TO 'arn:aws:iam::123456789012:role/reader'")
+    assert database.rows("SELECT session_user") == [("reader",)]
+    assert place.standin.connections[-1].action == "DbConnect"
 
 
 def test_variables_for_other_databases_lead_nowhere_else(place: Place, monkeypatch: pytest.MonkeyPatch):

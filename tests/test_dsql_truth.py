@@ -7,7 +7,7 @@ of the table is dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg
@@ -27,7 +27,7 @@ def fresh() -> Iterator[Callable[[], Client]]:
         real = Client(host)
 
         def cleaned() -> Client:
-            with real.connect() as connection:
+            with closing(real.connect()) as connection:
                 for statement in CLEANUP:
                     again(connection, statement)
             return real
@@ -47,11 +47,11 @@ def fresh() -> Iterator[Callable[[], Client]]:
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.name)
 def test_the_table_of_truth(fresh: Callable[[], Client], truth: Truth):
     client = fresh()
-    with client.connect() as connection:
+    with closing(client.connect()) as connection:
         for statement in SETUP:
             again(connection, statement)
     with ExitStack() as stack:
-        sessions = {name: stack.enter_context(client.connect()) for name in ("1", "2")}
+        sessions = {name: stack.enter_context(closing(client.connect())) for name in ("1", "2")}
         last = ""
         for statement in truth.statements[:-1]:
             result = outcome(sessions, statement.format(last) if "{}" in statement else statement)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import inventory
 import pytest
+
+import inventory
 from cloud import PROJECT, REGION
 from console import Console
 from crash import differences
-
 from temporal_ecs.sandbox.server import Server
 
 PROVISION = ("provision", "--yes")

@@ -161,6 +161,19 @@ def test_both_locks_of_a_command_that_died_go_with_the_next_one(aws, ssm, tmp_pa
     assert ssm.parameters == {}
 
 
+def test_a_lock_that_cannot_be_given_back_spoils_nothing(aws, ssm, tmp_path, monkeypatch):
+    def lost(**_: Any) -> None:
+        raise refusal("ExpiredTokenException", "too late")
+
+    notes: list[str] = []
+    with changing(aws, tmp_path / "state.json", "provision", notes.append) as take:
+        take()
+        monkeypatch.setattr(ssm, "delete_parameter", lost)
+    (note,) = notes
+    assert note.startswith(f"could not give back {PARAMETER}: ")
+    assert "`tecs state unlock` removes it" in note
+
+
 def test_the_lock_of_another_operator_survives_a_crash_of_ours(aws, ssm, tmp_path):
     state = tmp_path / "state.json"
     state.with_name("state.json.lock").write_text(dead().encode())

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from temporal_ecs.services import (
     DSQL_CONNECTION_BURST,
+    DSQL_CONNECTIONS,
     DSQL_CONNECTIONS_PER_SECOND,
+    PRESETS,
     SERVICES,
     TEMPORAL,
     ConnectionLimit,
     connection_limits,
+    connections_used,
+    headroom,
     surge,
 )
 
@@ -22,19 +26,41 @@ NAMES = [service.name for service in TEMPORAL]
 COUNTS = st.fixed_dictionaries({name: st.integers(1, 50) for name in NAMES})
 
 
-def most(counts: dict[str, int], limits: dict[str, ConnectionLimit], what: str) -> int:
-    """What all tasks may use together while one service is being replaced: the worst case."""
-    each = {name: getattr(limit, what) for name, limit in limits.items()}
-    return sum(max(1, counts[name]) * each[name] for name in NAMES) + max(each.values())
+SIZES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([256, 512, 1024, 2048, 4096]))
 
 
-@given(COUNTS)
-def test_all_tasks_and_one_more_of_any_service_stay_within_the_budget_whenever_that_is_possible(counts):
-    limits = connection_limits(counts)
-    tasks = sum(counts.values()) + 1
-    for what, budget in (("rate", DSQL_CONNECTIONS_PER_SECOND), ("burst", DSQL_CONNECTION_BURST)):
-        assert all(getattr(limit, what) >= 1 for limit in limits.values())
-        assert most(counts, limits, what) <= max(budget, tasks)
+@given(COUNTS, SIZES)
+def test_all_tasks_and_one_more_of_any_service_stay_within_the_budget_whenever_that_is_possible(counts, sizes):
+    limits = connection_limits(counts, sizes)
+    assert all(limit.rate >= 1 and limit.burst >= 1 and limit.pool >= 1 for limit in limits.values())
+    tasks = sum(counts.values())
+    for surging in NAMES:
+        running = counts | {surging: counts[surging] + 1}
+        rate, burst, pool = (
+            sum(running[name] * getattr(limits[name], what) for name in NAMES) for what in ("rate", "burst", "pool")
+        )
+        assert rate <= max(DSQL_CONNECTIONS_PER_SECOND, tasks + 1)
+        assert burst <= max(DSQL_CONNECTION_BURST, tasks + 1)
+        assert pool <= DSQL_CONNECTIONS
+        used = connections_used(counts, limits)
+        assert all(here <= most for here, most in zip((rate, burst, pool), used, strict=True))
+
+
+@pytest.mark.parametrize("wps", PRESETS)
+def test_every_preset_stays_within_the_budget_while_any_service_is_deployed(wps):
+    counts = {name: size.count for name, size in PRESETS[wps].items()}
+    limits = connection_limits(counts, {name: size.cpu for name, size in PRESETS[wps].items()})
+    used = connections_used(counts, limits)
+    assert used.rate <= DSQL_CONNECTIONS_PER_SECOND
+    assert used.burst <= DSQL_CONNECTION_BURST
+    assert used.open <= DSQL_CONNECTIONS
+
+
+def test_a_larger_task_gets_more_and_the_others_less():
+    usual = connection_limits({})
+    larger = connection_limits({}, {"history": 4096})
+    assert larger["history"].rate > usual["history"].rate
+    assert larger["matching"].rate < usual["matching"].rate
 
 
 @given(COUNTS)
@@ -64,6 +90,7 @@ def test_a_service_at_zero_is_reckoned_with_because_it_will_start():
 @pytest.mark.parametrize("count", range(1, 200))
 def test_a_rolling_deployment_replaces_one_task_at_a_time(count):
     assert count * surge(count) // 100 == count + 1  # ECS rounds down
+    assert headroom(count) == 1
 
 
 def test_a_service_at_zero_may_start_its_first_task():
@@ -81,6 +108,18 @@ def test_the_table_is_the_seeds():
     assert {s.name: s.http for s in SERVICES.values() if s.http} == {"ui": 8080, "grafana": 3000}
     assert all(s.connections > 0 for s in TEMPORAL)
     assert all(name == service.name for name, service in SERVICES.items())
+
+
+def test_the_presets_are_the_seeds():
+    counts = {wps: tuple(preset[name].count for name in NAMES) for wps, preset in PRESETS.items()}
+    assert {wps: row for wps, row in counts.items() if wps <= 150} == {
+        25: (2, 2, 1, 1),
+        50: (3, 2, 2, 2),
+        75: (4, 3, 2, 2),
+        100: (5, 4, 3, 2),
+        150: (6, 5, 3, 3),
+    }
+    assert list(PRESETS) == sorted(PRESETS)
 
 
 def test_names_and_ports_are_used_once():

@@ -135,6 +135,19 @@ def test_the_version_before_is_kept_beside(path):
     assert sorted(file.name for file in path.parent.iterdir()) == ["state.json", "state.json.backup"]
 
 
+def test_where_a_file_cannot_have_two_names_the_version_before_is_copied(path, monkeypatch):
+    def unsupported(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", unsupported)
+    state = opened(path)
+    state.put("a", record("1"))
+    before = path.read_bytes()
+    state.put("a", record("2"))
+    assert state.backup.read_bytes() == before
+    assert stat.S_IMODE(state.backup.stat().st_mode) == 0o600
+
+
 def test_reading_and_repeating_write_nothing(path):
     state = opened(path)
     state.drop("a")
@@ -268,6 +281,13 @@ def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
     assert caught.value.status == 1
 
 
+def test_a_folder_that_cannot_be_written_is_found_out_before_anything_is_changed(path, monkeypatch):
+    path.parent.mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(TecsError, match=f"cannot write the state file {path}: Permission denied"), locked(path, "x"):
+        pytest.fail("nothing would be recorded")
+
+
 def test_a_full_disk_is_told_and_what_it_held_up_is_written_with_the_next_change(path, monkeypatch):
     state = opened(path)
     state.put("a", record())
@@ -343,7 +363,6 @@ def dying(call: int, *, with_effect: bool) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("with_effect", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("call", range(1, 7))
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_killed_at_any_call_of_the_system_the_file_is_the_old_or_the_new_one(path, call, with_effect):
     state = opened(path)
     state.put("a", record("first"))

@@ -32,18 +32,17 @@ class Namespace(Resource):
     typical = (5, 60)
 
     def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
-        filters = [{"Name": "NAME", "Values": [self.namespace_name]}, {"Name": "TYPE", "Values": ["HTTP"]}]
+        known = id is not None and id.startswith("ns-")
+        filters = [{"Name": "TYPE", "Values": ["HTTP"]}]
         for row in aws.rows(self, "servicediscovery", "list_namespaces", "Namespaces", Filters=filters):
-            if row["Name"] == self.namespace_name:
+            if row["Id"] == id if known else row["Name"] == self.namespace_name:
                 return {
                     "id": row["Id"],
                     "namespace_name": row["Name"],
                     "description": row.get("Description", ""),
                     "arn": row["Arn"],
                 }
-        if id is not None and not id.startswith("ns-"):
-            return self._operation(aws, id)
-        return None
+        return None if id is None or known else self._operation(aws, id)
 
     def _operation(self, aws: Aws, id: str) -> Live | None:  # noqa: A002
         """What is being made; None when that failed, which leaves nothing. It has no ARN to ask for tags yet:

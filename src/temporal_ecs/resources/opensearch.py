@@ -52,7 +52,6 @@ class OpenSearchDomain(Resource):
         {
             "instance_type",
             "instance_count",
-            "zone_awareness",
             "dedicated_masters",
             "volume",
             "security_groups",
@@ -115,7 +114,6 @@ class OpenSearchDomain(Resource):
         parts = {
             "instance_type": "ClusterConfig",
             "instance_count": "ClusterConfig",
-            "zone_awareness": "ClusterConfig",
             "dedicated_masters": "ClusterConfig",
             "volume": "EBSOptions",
             "security_groups": "VPCOptions",

@@ -33,7 +33,7 @@ class ServiceLinkedRole(Resource):
                 return {
                     "id": self.role_name,
                     "role_name": self.role_name,
-                    "service": self.service,
+                    "service": row["Path"].split("/")[2],
                     "arn": row["Arn"],
                 }
         return None

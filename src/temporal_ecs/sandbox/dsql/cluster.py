@@ -107,9 +107,13 @@ class Cluster:
             with self.arbiter.mutex:
                 self.jobs.catch_up()
 
+    def close(self) -> None:
+        """Let go of its database."""
+        self._keeper.close()
+
     def drop(self) -> None:
         """Forget it and its database; whoever is connected is thrown out."""
-        self._keeper.close()
+        self.close()
         maker = self._postgres.connect("postgres", "postgres")
         maker.run(f'DROP DATABASE "{self._database}" WITH (FORCE)')
         maker.close()

@@ -40,6 +40,9 @@ rm -rf "$1"
 """
 
 
+_ROOM = 2 * 2**30
+
+
 class Postgres:
     """One server. `directory` is there from `prepare` to `stop`; it goes with this process, even if that is killed."""
 
@@ -63,7 +66,7 @@ class Postgres:
     def prepare(self) -> None:
         """Find the programs and make the directory."""
         installation = _installation()
-        self.directory = Path(tempfile.mkdtemp(prefix="tecs-dsql-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="tecs-dsql-", dir=_roomy()))
         self._as = _unprivileged(self.directory)
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "sh", self.directory],
@@ -129,6 +132,14 @@ _INITDB = (
     "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
     "--wal-segsize=1",
 )  # fmt: skip
+
+
+def _roomy() -> Path | None:
+    """Memory, where there is enough of it: a new database is 300 new files. Else wherever temporary files go."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM:
+        return memory
+    return None
 
 
 def _unprivileged(directory: Path) -> dict[str, Any]:

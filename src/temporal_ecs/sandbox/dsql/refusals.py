@@ -161,7 +161,7 @@ def _index(found: Sequence[Token]) -> Refusal | None:
         if token.word == "USING":
             return _syntax(token)
     for part in inside(rest, opening):
-        for depth, token in depths(part[1:]):
+        for depth, token in [*depths(part)][1:]:
             if depth == 0 and token.kind == "word" and token.word not in ("NULLS", "FIRST", "LAST"):
                 return _syntax(token)  # ASC, DESC, COLLATE, an operator class
     return None

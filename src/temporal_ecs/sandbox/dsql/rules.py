@@ -51,6 +51,8 @@ class Rules:
         """Do one statement. `alone`: nothing else comes before the implicit commit. Raises its refusal, or Cut."""
         statement = work.statement
         self._meet(statement)
+        if statement.kind is Kind.WAIT:
+            self._wait(work)
         if statement.kind in FRONT:
             outcome = self._answer(work)
         elif alone and not self.transaction and not statement.kind.writes:
@@ -124,8 +126,6 @@ class Rules:
 
     def _do(self, work: Work, emit: Emit) -> Outcome:
         statement = work.statement
-        if statement.kind is Kind.WAIT:
-            self._wait(work)
         transaction = self._within(statement)
         outcome = transaction.do(work, None if statement.kind.writes else emit)
         if found := _COUNTED.match(outcome.tag):

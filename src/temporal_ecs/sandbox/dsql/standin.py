@@ -100,6 +100,8 @@ class StandIn:
         if self._started:
             futures.wait([self._started])
         self._cut_off()
+        for cluster in self._clusters.values():
+            cluster.close()
         self._clusters.clear()
         self._postgres.stop()
 
