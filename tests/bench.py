@@ -86,7 +86,7 @@ def main() -> None:
             median = statistics.median(took for _, took in plans)
             low, high = TERRAFORM_PLAN
             print(f"no-op plan: {plans[0][0]} AWS calls (at most 70; Terraform 256), whole process {median:.2f} s, "
-                  f"1/{low / median:.1f} to 1/{high / median:.1f} of Terraform's {low} to {high} s (aim 1/5)")  # fmt: skip
+                  f"1/{low / median:.1f} to 1/{high / median:.1f} of Terraform's (aim 1/5)")  # fmt: skip
             again, took = calls(folder, "provision", "--yes")
             print(f"second provision: {again} AWS calls in {took:.2f} s")
     mine, other, ratio = side_by_side([TECS, "--help"], [awscli(), "--version"])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fakes import VirtualClock
-
 from temporal_ecs.config import Config
 from temporal_ecs.engine import Engine
 from temporal_ecs.pace import _ECS, Pace
@@ -136,7 +135,8 @@ def critical_path(stack: Stack, which: int) -> float:
 
 def busiest_bucket(stack: Stack, which: int) -> float:
     def needed(burst: float, rate: float, operations: str) -> float:
-        calls = sum(CALLS.get(item.kind, ("", ""))[which] in operations.split() for item in stack.values())  # type: ignore[attr-defined]
+        kinds = [item.kind for item in stack.values()]  # type: ignore[attr-defined]
+        calls = sum(CALLS.get(kind, ("", ""))[which] in operations.split() for kind in kinds)
         return max(0.0, (calls - burst) / rate)
 
     return max(needed(*row) for row in _ECS)

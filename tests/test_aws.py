@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError, SSOError
-from cloud import KEYS, PROJECT, REGION
 
+from cloud import KEYS, PROJECT, REGION
 from temporal_ecs.aws import Aws, _Listings, explain
 from temporal_ecs.clock import Clock
 from temporal_ecs.errors import TecsError

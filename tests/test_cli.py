@@ -13,12 +13,11 @@ from typing import NamedTuple
 import boto3
 import pytest
 
+from cloud import KEYS, REGION, clear
 from temporal_ecs import cli
 from temporal_ecs.config import example
 from temporal_ecs.holder import Holder
 from temporal_ecs.sandbox.server import Server
-
-from cloud import KEYS, REGION, clear
 
 LOCK = "/temporal-dev/tecs/lock"
 

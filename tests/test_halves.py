@@ -90,13 +90,9 @@ def test_a_namespace_that_is_still_being_made_is_waited_for_and_removed(runs):
 def test_a_namespace_whose_removal_goes_on_is_not_taken_for_one_that_stays(runs):
     assert runs.provision("namespace").ok
     first = runs.engine().state.get("namespace")["id"]
-    runs.cut_before("ListNamespaces")  # AWS goes on removing it, and shows it until then
-    deleted = runs.server.count()["servicediscovery", "DeleteNamespace"]
     state = runs.engine().state
     state.put("namespace", state.get("namespace") | {"status": "deleting"})
-    runs.mend()
-    client(runs.server.endpoint, "servicediscovery").delete_namespace(Id=first)
-    assert runs.server.count()["servicediscovery", "DeleteNamespace"] == deleted + 1
+    client(runs.server.endpoint, "servicediscovery").delete_namespace(Id=first)  # it is shown until that is done
     assert runs.provision("namespace").outcomes["namespace"] == "created"
     assert runs.engine().state.get("namespace")["id"] != first
 
@@ -107,7 +103,7 @@ def test_what_was_made_after_a_long_refusal_is_recognised_though_the_answer_was_
 
     def before(call: Call) -> None:
         nonlocal refusals
-        if call.operation == "CreateLogGroup" and refusals:
+        if call.operation == "CreateLogGroup" and refusals > 0:
             refusals -= 1
             raise Fault("OperationAbortedException", "A conflicting operation is currently in progress.")
 
@@ -124,14 +120,3 @@ def test_what_was_made_after_a_long_refusal_is_recognised_though_the_answer_was_
     assert result.outcomes == {"adot-logs": "created"}
     assert refusals == -1
     assert result.seconds > 30
-
-
-def test_an_abandoned_run_leaves_no_lock_in_aws(runs):
-    """The matrix holds every cut against the whole inventory, parameters included; this names the rule."""
-    from temporal_ecs.lock import OperatorLock, changing
-
-    aws = new_aws(runs.server.endpoint, runs.clock)
-    with pytest.raises(RuntimeError), changing(aws, runs.path, "provision") as take:
-        take()
-        raise RuntimeError
-    assert OperatorLock(aws, "provision").holder() is None
