@@ -46,7 +46,7 @@ bench: venv ## speeds and numbers of calls, measured side by side
 	$(BIN)/python tests/bench.py
 
 crash: venv ## cut the run at every AWS call, and run it again
-	$(BIN)/python tests/crash.py --all --jobs $(JOBS)
+	$(BIN)/python -m tests.crash --all --jobs $(JOBS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .crash .mypy_cache .pytest_cache .ruff_cache .coverage* .hypothesis

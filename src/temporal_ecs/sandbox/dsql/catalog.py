@@ -53,6 +53,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA sys TO PUBLIC;
 
 ROLES = "CREATE ROLE admin LOGIN CREATEROLE"
 
+OWN_ROLES = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname NOT IN ('admin', 'postgres') AND rolname !~ '^pg_'"
+"""The roles that clients made. PostgreSQL has them in common for all databases."""
+
 DUPLICATES = """
 SELECT format('SELECT 1 FROM %s WHERE %s %s GROUP BY %s HAVING count(*) > 1 LIMIT 1', indrelid::regclass,
     coalesce(pg_get_expr(indpred, indrelid), 'true'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,9 +103,9 @@ class Cluster:
             return self.catalog
 
     def catch_up(self) -> None:
-        """Let asynchronous jobs do what has fallen due."""
+        """Let asynchronous jobs do what has fallen due; what is locked right now waits for the next time."""
         if self.jobs.overdue:
-            with self.arbiter.mutex:
+            with self.arbiter.mutex, contextlib.suppress(SqlError):
                 self.jobs.catch_up()
 
     def close(self) -> None:

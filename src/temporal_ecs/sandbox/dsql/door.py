@@ -11,7 +11,7 @@ from typing import NamedTuple
 from temporal_ecs.sandbox.dsql import tokens, wire
 from temporal_ecs.sandbox.dsql.certificates import HOST, Authority
 from temporal_ecs.sandbox.dsql.cluster import Cluster
-from temporal_ecs.sandbox.dsql.faults import Connection
+from temporal_ecs.sandbox.dsql.faults import Connection, Log
 from temporal_ecs.sandbox.dsql.wire import SqlError, Stream
 
 CONNECTABLE = ("ACTIVE", "IDLE", "UPDATING")
@@ -40,10 +40,12 @@ class Door:
         cluster: Callable[[str], Cluster],
         status: Callable[[str], str | None] | None,
         now: Callable[[], float],
-        log: list[Connection],
+        log: Log[Connection],
     ) -> None:
-        self._authority, self._domain, self._keys, self._now, self._log = authority, domain, keys, now, log
+        self._authority, self._keys, self._now, self._log = authority, keys, now, log
         self._cluster, self._status = cluster, status
+        self._context = authority.context(domain)
+        self._context.sni_callback = self._named
         self._names: dict[int, str] = {}  # by file descriptor, while the handshake lasts
 
     def admit(self, raw: socket.socket) -> Guest | None:
@@ -57,6 +59,8 @@ class Door:
             return None
         if not 8 <= size <= 10_000 or version >> 16 != 3:
             raise EOFError("no startup message")
+        if version != wire.VERSION_3:
+            stream.write(wire.NO_NEWER_VERSION)
         parts = stream.exactly(size - 8).split(b"\0")
         given = {name.decode(): value.decode() for name, value in zip(parts[::2], parts[1::2], strict=False) if name}
         user, token, result = given.get("user", ""), "", "ok"
@@ -78,7 +82,7 @@ class Door:
         finally:
             action = tokens.action_of(token)
             application = given.get("application_name", "")
-            self._log.append(Connection(self._now(), name.partition(".")[0], user, action, result, application))
+            self._log.note(Connection(self._now(), name.partition(".")[0], user, action, result, application))
         return Guest(stream, cluster, user, _settings(given))
 
     def _secure(self, raw: socket.socket) -> tuple[Stream, str] | None:
@@ -98,10 +102,12 @@ class Door:
                 plain.write(SqlError("08006", "unable to accept connection, ssl is required", fatal=True).encoded())
                 return None
 
-        context = self._authority.context(self._domain)
-        context.sni_callback = self._named
-        sock = context.wrap_socket(raw, server_side=True)
-        return Stream(sock), self._names.pop(sock.fileno(), "")
+        sock = self._context.wrap_socket(raw, server_side=True)
+        name = self._names.pop(sock.fileno(), "")
+        if direct and sock.selected_alpn_protocol() != "postgresql":
+            sock.close()
+            return None
+        return Stream(sock), name
 
     def _named(self, sock: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         """The client names the server in its first message: answer with that name's certificate."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Entry = TypeVar("Entry")
+
+_REMEMBERED = 100_000
 
 
 class Connection(NamedTuple):
@@ -25,6 +29,16 @@ class Ran(NamedTuple):
     time: float
     session: int
     text: str
+
+
+class Log(list[Entry]):
+    """Entries in order; the oldest are forgotten, because a sandbox may run for hours."""
+
+    def note(self, entry: Entry) -> None:
+        """Add one."""
+        self.append(entry)
+        if len(self) > 2 * _REMEMBERED:
+            del self[:-_REMEMBERED]
 
 
 class Faults:

@@ -25,7 +25,7 @@ SETTINGS = {
     "listen_addresses": "", "max_connections": "1000", "superuser_reserved_connections": "10",
     "shared_buffers": "32MB", "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off",
     "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "256MB", "autovacuum": "off",
-    "max_logical_replication_workers": "0", "log_checkpoints": "off", "jit": "off", "track_activities": "on",
+    "max_logical_replication_workers": "0", "log_checkpoints": "off", "jit": "off", "log_min_messages": "fatal",
     "default_transaction_isolation": "repeatable read", "TimeZone": "UTC", "lock_timeout": "10ms",
     "max_locks_per_transaction": "256",
 }  # fmt: skip

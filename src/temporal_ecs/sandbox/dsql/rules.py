@@ -9,7 +9,7 @@ import time
 from temporal_ecs.sandbox.dsql import wire
 from temporal_ecs.sandbox.dsql.backend import Backend, Emit, Outcome, own
 from temporal_ecs.sandbox.dsql.cluster import Cluster
-from temporal_ecs.sandbox.dsql.faults import Ran
+from temporal_ecs.sandbox.dsql.faults import Log, Ran
 from temporal_ecs.sandbox.dsql.jobs import check_id, moment, new_id
 from temporal_ecs.sandbox.dsql.refusals import UNSUPPORTED
 from temporal_ecs.sandbox.dsql.statements import Kind, Statement, indexed_table, is_unique
@@ -25,14 +25,13 @@ _COUNTED = re.compile(r"^(?:INSERT 0|UPDATE|DELETE|MERGE|COPY) (\d+)$")
 FRONT = (Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.IGNORED, Kind.INDEX, Kind.MAPPING)
 """What the front answers itself: PostgreSQL doesn't know it, or is asked in another way."""
 
-
 _PREPARATION = Statement("", "", Kind.READ)
 
 
 class Rules:
     """What stands between a statement and PostgreSQL. Knows nothing of the protocols that statements come by."""
 
-    def __init__(self, number: int, cluster: Cluster, backend: Backend, ran: list[Ran]) -> None:
+    def __init__(self, number: int, cluster: Cluster, backend: Backend, ran: Log[Ran]) -> None:
         self._number, self._cluster, self._backend, self._ran = number, cluster, backend, ran
         self._began = cluster.now()
         self._catalog = cluster.catalog
@@ -74,7 +73,7 @@ class Rules:
     def fail(self) -> None:
         """A statement was refused: an explicit transaction is failed, an implicit one is over."""
         self._jobs.clear()
-        if self.transaction and not self.transaction.failed:
+        if self.transaction:
             self.transaction.fail()
         if self.transaction and not self.transaction.explicit:
             self.transaction = None
@@ -94,13 +93,13 @@ class Rules:
 
     def leave(self) -> None:
         """The client is gone."""
-        if self.transaction and not self.transaction.failed:
+        if self.transaction:
             self.transaction.rollback()
 
     def _meet(self, statement: Statement) -> None:
         """Count the statement, and refuse it if a rule or a fault wants that."""
         faults, now = self._cluster.faults, self._cluster.now()
-        self._ran.append(Ran(now, self._number, statement.text))
+        self._ran.note(Ran(now, self._number, statement.text))
         cut = faults.statement()
         if faults.latency:
             time.sleep(faults.latency)
@@ -128,8 +127,8 @@ class Rules:
         statement = work.statement
         transaction = self._within(statement)
         outcome = transaction.do(work, None if statement.kind.writes else emit)
-        if found := _COUNTED.match(outcome.tag):
-            transaction.rows += int(found[1]) if statement.kind is Kind.WRITE else 0
+        if statement.kind.writes and (found := _COUNTED.match(outcome.tag)):
+            transaction.rows += int(found[1])
             transaction.size += len(statement.text) + len(work.values)
         if transaction.rows > self._cluster.limits.rows:
             raise SqlError("54000", "transaction row limit exceeded")
@@ -240,8 +239,8 @@ class Rules:
         """CALL sys.wait_for_job: block until the job is over, at most as long as a transaction may last."""
         job = _job_argument(work)
         check_id(job)
-        until = self._cluster.now() + self._cluster.limits.transaction_seconds
-        while self._cluster.jobs.pending(job) and self._cluster.now() < until:
+        until = time.monotonic() + self._cluster.limits.transaction_seconds
+        while self._cluster.jobs.pending(job) and time.monotonic() < until:
             time.sleep(0.005)
             self._cluster.catch_up()
 

@@ -57,7 +57,7 @@ class Session:
                 if kind == b"X":
                     return
                 if kind == b"Q":
-                    self._simple(raw[5:-1].decode())
+                    self._simple(raw[5:-1])
                 elif kind in (b"S", b"H"):
                     self._extended(batch, synced=kind == b"S")
                     batch = []
@@ -71,10 +71,11 @@ class Session:
         finally:
             self._rules.leave()
 
-    def _simple(self, sql: str) -> None:
-        statements = read(sql)
-        held = b"" if statements else wire.message(b"I")
+    def _simple(self, text: bytes) -> None:
+        held = b""
         try:
+            statements = read(wire.decoded(text))
+            held = b"" if statements else wire.message(b"I")
             for statement in statements:
                 work = Work(statement, wire.query(statement.sql), copy_in=self._copying(statement))
                 outcome = self._rules.perform(work, self._stream.write, alone=len(statements) == 1)

@@ -24,7 +24,7 @@ from temporal_ecs.sandbox.dsql import catalog, wire
 from temporal_ecs.sandbox.dsql.certificates import Authority
 from temporal_ecs.sandbox.dsql.cluster import Cluster, Limits
 from temporal_ecs.sandbox.dsql.door import Door, Guest
-from temporal_ecs.sandbox.dsql.faults import Connection, Faults, Ran
+from temporal_ecs.sandbox.dsql.faults import Connection, Faults, Log, Ran
 from temporal_ecs.sandbox.dsql.postgres import Postgres
 from temporal_ecs.sandbox.dsql.rules import Rules
 from temporal_ecs.sandbox.dsql.session import Session
@@ -55,8 +55,8 @@ class StandIn:
         status: Callable[[str], str | None] | None = None,
     ) -> None:
         self.region, self.clock, self.limits = region, clock, limits or Limits()
-        self.connections: list[Connection] = []
-        self.statements: list[Ran] = []
+        self.connections: Log[Connection] = Log()
+        self.statements: Log[Ran] = Log()
         self.faults = Faults(clock)
         self._keys, self._status = keys, status
         self._postgres = Postgres()
@@ -138,6 +138,8 @@ class StandIn:
         with self._lock:
             for cluster in self._clusters.values():
                 cluster.drop()
+            if self._clusters:
+                self._drop_roles()
             self._clusters.clear()
         self.faults.clear()
         self.connections.clear()
@@ -162,6 +164,11 @@ class StandIn:
                 self._clusters[name] = Cluster(self._postgres, name, database, self.limits, self.faults, self.clock)
             return self._clusters[name]
 
+    def _drop_roles(self) -> None:
+        maker = self._postgres.connect("postgres", "postgres")
+        maker.run(*(f"DROP ROLE {name}" for [name] in maker.run(catalog.OWN_ROLES)))
+        maker.close()
+
     def _cut_off(self) -> None:
         for sock in tuple(self._sockets):
             with contextlib.suppress(OSError):
@@ -184,9 +191,9 @@ class StandIn:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else every answer takes 40 ms
             sock.settimeout(_HANDSHAKE)
             if guest := self._door.admit(sock):
-                guest.stream.sock.settimeout(None)
                 self._sockets.add(guest.stream.sock)
                 try:
+                    guest.stream.sock.settimeout(None)
                     self._attend(guest)
                 finally:
                     guest.cluster.left()

@@ -36,8 +36,13 @@ class Kind(Enum):
 
     @property
     def writes(self) -> bool:
-        """Whether it takes locks that another transaction may wait for, or has to be done again after parking."""
+        """Whether it takes locks that another transaction may wait for."""
         return self in (Kind.WRITE, Kind.LOCK, Kind.OTHER) or self.changes_schema
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a transaction that gave way has to do it again."""
+        return self.writes or self is Kind.SETTING
 
     @property
     def controls(self) -> bool:
@@ -62,9 +67,16 @@ class Statement:
         return {"START": "START TRANSACTION", "END": "COMMIT", "ABORT": "ROLLBACK"}.get(first, first)
 
 
-@functools.lru_cache(maxsize=2048)
 def read(sql: str) -> tuple[Statement, ...]:
     """The statements of a text, each told apart and judged by the rules that need no context."""
+    return _remembered(sql) if len(sql) < _LONG else _remembered.__wrapped__(sql)
+
+
+_LONG = 20_000
+
+
+@functools.lru_cache(maxsize=2048)
+def _remembered(sql: str) -> tuple[Statement, ...]:
     return tuple(_statement(text, found) for text, found in lexer.statements(sql))
 
 
@@ -73,8 +85,8 @@ _FIRST = {
     "SELECT": Kind.READ, "WITH": Kind.READ, "TABLE": Kind.READ, "VALUES": Kind.READ, "SHOW": Kind.READ,
     "EXPLAIN": Kind.READ, "(": Kind.READ, "FETCH": Kind.OTHER, "BEGIN": Kind.BEGIN, "START": Kind.BEGIN,
     "COMMIT": Kind.COMMIT, "END": Kind.COMMIT, "ROLLBACK": Kind.ROLLBACK, "ABORT": Kind.ROLLBACK,
-    "SET": Kind.SETTING, "RESET": Kind.SETTING, "DISCARD": Kind.SETTING, "DEALLOCATE": Kind.SETTING,
-    "PREPARE": Kind.SETTING, "CREATE": Kind.DDL, "ALTER": Kind.DDL, "DROP": Kind.DDL, "GRANT": Kind.DDL,
+    "SET": Kind.SETTING, "RESET": Kind.SETTING, "DISCARD": Kind.SETTING, "DEALLOCATE": Kind.READ,
+    "PREPARE": Kind.READ, "CREATE": Kind.DDL, "ALTER": Kind.DDL, "DROP": Kind.DDL, "GRANT": Kind.DDL,
     "REVOKE": Kind.DDL, "COMMENT": Kind.DDL, **dict.fromkeys(_DML, Kind.WRITE),
 }  # fmt: skip
 _WITHOUT_EFFECT = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

@@ -9,13 +9,14 @@ has changed since. That is PostgreSQL's own verdict (40001), told at COMMIT as D
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
 
 from temporal_ecs.sandbox.dsql import substitutes, wire
 from temporal_ecs.sandbox.dsql.backend import OWN, Backend, CopyIn, Emit, Outcome, own
-from temporal_ecs.sandbox.dsql.statements import Kind, Statement
+from temporal_ecs.sandbox.dsql.statements import Statement
 from temporal_ecs.sandbox.dsql.wire import SqlError
 
 _LOCKED = ("55P03", "40P01")
@@ -83,6 +84,7 @@ class Transaction:
         self.explicit, self.began = explicit, now
         self.ddl = self.dml = self.rows = self.size = 0
         self.failed = False
+        self._over = False
         self._lock = threading.Lock()
         self._journal: list[Work] = []
         self._parked = False
@@ -101,9 +103,9 @@ class Transaction:
         if not work.statement.kind.writes:
             with self._lock:
                 outcome = None if self._parked else self._backend.request(work.messages, emit, work.copy_in)
-            if outcome and outcome.code not in _LOCKED:
-                if work.statement.kind is Kind.SETTING and not outcome.error:
+                if outcome and not outcome.error and work.statement.kind.repeats:
                     self._journal.append(work)
+            if outcome and outcome.code not in _LOCKED:
                 return outcome
         with self._arbiter.mutex, self._lock:
             if self._parked or not work.statement.kind.writes:
@@ -112,8 +114,8 @@ class Transaction:
 
     def give_way(self) -> None:
         """Free all locks; the arbiter's mutex is held. Waits for the statement that is running, if one is."""
-        with self._lock:
-            if not self._parked and not self.failed:
+        with self._lock, contextlib.suppress(EOFError):  # a session that is gone holds nothing
+            if not self._parked and not self._over:
                 self._backend.run("ROLLBACK TO origin")
                 self._parked = True
 
@@ -121,6 +123,7 @@ class Transaction:
         """Commit, or raise the conflict. It is over either way."""
         with self._arbiter.mutex, self._lock:
             self._arbiter.closed(self)
+            self._over = True
             if self._parked:
                 self._restore()
             if self._lost:
@@ -133,28 +136,31 @@ class Transaction:
                 raise (conflict() if refused.code == "40001" else refused) from None
 
     def rollback(self) -> None:
-        """End it without a trace."""
+        """End it without a trace, if it isn't over yet."""
         with self._lock:
-            if not self.failed:
+            if not self._over:
+                self._over = True
                 self._backend.run("ROLLBACK")
         self._arbiter.closed(self)
 
     def fail(self) -> None:
-        """Roll back, but let the client find that out: it is failed until the client ends it."""
-        self.rollback()
+        """Roll back, and let the client find out: it is failed until the client ends it."""
         self.failed = True
+        self.rollback()
 
     def _contend(self, work: Work) -> Outcome:
         """Do it with every lock that it takes; both locks are held."""
+        if work.copy_in:  # its data comes only once
+            self._arbiter.others_give_way(self)
         outcome = self._backend.request(work.messages, None, work.copy_in)
         deadline = time.monotonic() + _PATIENCE
-        while outcome.code in _LOCKED and time.monotonic() < deadline:
+        while outcome.code in _LOCKED and not work.copy_in and time.monotonic() < deadline:
             self._arbiter.others_give_way(self)
             self._restore()
             outcome = self._backend.request(work.messages, None, work.copy_in)
         if outcome.code == "40001" or (outcome.code == "23505" and self._unseen(work)):
             return self._lose(work, outcome)
-        if not outcome.error:
+        if not outcome.error and work.statement.kind.repeats:
             self._journal.append(work)
         return outcome
 

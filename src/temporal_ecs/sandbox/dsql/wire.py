@@ -123,7 +123,15 @@ def text(value: str) -> bytes:
 def strings(body: bytes, count: int) -> tuple[list[str], bytes]:
     """That many strings from the start of a body, and the rest."""
     parts = body.split(b"\0", count)
-    return [part.decode() for part in parts[:count]], parts[count]
+    return [decoded(part) for part in parts[:count]], parts[count]
+
+
+def decoded(value: bytes) -> str:
+    """A client's text; DSQL knows UTF-8 only."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise SqlError("22021", 'invalid byte sequence for encoding "UTF8"') from None
 
 
 def startup(**parameters: str) -> bytes:
@@ -167,7 +175,9 @@ def close(what: bytes, name: str) -> bytes:
 
 
 SYNC = message(b"S")
-FLUSH = message(b"H")
+
+NO_NEWER_VERSION = message(b"v", b"\0" * 8)
+"""NegotiateProtocolVersion: 3.0 is the newest, and no protocol option is refused."""
 
 
 def ready(status: bytes) -> bytes:
