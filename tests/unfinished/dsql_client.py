@@ -33,17 +33,18 @@ class Client:
     key: str | None = None
     secret: str | None = None
     session_token: str | None = None
+    life: int = 900
 
     @classmethod
     def of(cls, standin: StandIn, cluster: str = "a" * 26, *, key: str = "sandbox", secret: str = "sandbox") -> Client:
         address = {"hostaddr": standin.hostaddr, "port": standin.port, "sslrootcert": str(standin.ca_file)}
         return cls(standin.host(cluster), address, key, secret)
 
-    def token(self, *, admin: bool = True, host: str | None = None, expires: int = 900) -> str:
+    def token(self, *, admin: bool = True, host: str | None = None, expires: int | None = None) -> str:
         region = self.host.split(".")[-3]
         dsql = _signer(self.key, self.secret, self.session_token)
         make = dsql.generate_db_connect_admin_auth_token if admin else dsql.generate_db_connect_auth_token
-        return str(make(host or self.host, region, expires))
+        return str(make(host or self.host, region, expires or self.life))
 
     def connect(self, user: str = "admin", token: str | None = None, **options: Any) -> psycopg.Connection:
         settings = {

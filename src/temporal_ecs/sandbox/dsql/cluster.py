@@ -41,7 +41,7 @@ class Bucket:
         """Whether there was one."""
         with self._lock:
             now = self._now()
-            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._rate)
             self._at = now
             if self._left < 1:
                 return False

@@ -48,12 +48,8 @@ class Door:
         self._context.sni_callback = self._named
         self._names: dict[int, str] = {}  # by file descriptor, while the handshake lasts
 
-    def admit(self, raw: socket.socket) -> Guest | None:
-        """Do the handshakes; None if it was no connection after all, or was refused."""
-        secured = self._secure(raw)
-        if not secured:
-            return None
-        stream, name = secured
+    def admit(self, stream: Stream, host: str) -> Guest | None:
+        """Have a client say who it is and prove it; None if it was refused, or wanted no session."""
         size, version = struct.unpack("!ii", stream.exactly(8))
         if version == wire.CANCEL:  # DSQL takes it and cancels nothing
             return None
@@ -61,31 +57,34 @@ class Door:
             raise EOFError("no startup message")
         if version != wire.VERSION_3:
             stream.write(wire.NO_NEWER_VERSION)
-        parts = stream.exactly(size - 8).split(b"\0")
-        given = {name.decode(): value.decode() for name, value in zip(parts[::2], parts[1::2], strict=False) if name}
-        user, token, result = given.get("user", ""), "", "ok"
+        parts = stream.exactly(size - 8).decode(errors="replace").split("\0")
+        given = dict(zip(parts[::2], parts[1::2], strict=False))
+        token = ""
         try:
-            cluster = self._find(name)
+            cluster = self._find(host)
             cluster.admit()
             try:
-                token = self._check(stream, cluster, name, given)
+                token = _password(stream)
+                self._check(token, cluster, host, given)
             except BaseException:
                 cluster.left()
                 raise
         except SqlError as refused:
-            result = refused.fields["M"]
+            self._remember(host, given, token, refused.fields["M"])
             stream.write(refused.encoded())
             return None
         except EOFError:
-            result = "no password"
+            self._remember(host, given, token, "no password")
             raise
-        finally:
-            action = tokens.action_of(token)
-            application = given.get("application_name", "")
-            self._log.note(Connection(self._now(), name.partition(".")[0], user, action, result, application))
-        return Guest(stream, cluster, user, _settings(given))
+        self._remember(host, given, token, "ok")
+        return Guest(stream, cluster, given["user"], _settings(given))
 
-    def _secure(self, raw: socket.socket) -> tuple[Stream, str] | None:
+    def _remember(self, host: str, given: dict[str, str], token: str, result: str) -> None:
+        application = given.get("application_name", "")
+        cluster, user = host.partition(".")[0], given.get("user", "")
+        self._log.note(Connection(self._now(), cluster, user, tokens.action_of(token), result, application))
+
+    def secure(self, raw: socket.socket) -> tuple[Stream, str] | None:
         """TLS by either way of asking for it, and the server name asked for; a client that doesn't is told and left."""
         first = raw.recv(1, socket.MSG_PEEK)
         direct = first == b"\x16"
@@ -101,7 +100,6 @@ class Door:
             if code != wire.TLS or plain.waiting:
                 plain.write(SqlError("08006", "unable to accept connection, ssl is required", fatal=True).encoded())
                 return None
-
         sock = self._context.wrap_socket(raw, server_side=True)
         name = self._names.pop(sock.fileno(), "")
         if direct and sock.selected_alpn_protocol() != "postgresql":
@@ -127,23 +125,25 @@ class Door:
             raise tokens.denied("There is no cluster at this host that takes connections.")
         return self._cluster(host.partition(".")[0])
 
-    def _check(self, stream: Stream, cluster: Cluster, host: str, given: dict[str, str]) -> str:
-        """Ask for the token and check it; the token."""
-        stream.write(wire.message(b"R", struct.pack("!i", 3)))
-        reply = stream.read()
-        if reply[:1] != b"p":
-            raise EOFError("no password")
-        token, user = reply[5:-1].decode(), given.get("user", "")
+    def _check(self, token: str, cluster: Cluster, host: str, given: dict[str, str]) -> None:
         if cluster.faults.take("access_denied"):
             raise tokens.denied("")
-        region = host.split(".")[-3]
+        user, region = given.get("user", ""), host.split(".")[-3]
         tokens.check(token, host=host, region=region, user=user, keys=self._keys, now=self._now())
         if not cluster.maps(user):
             raise tokens.denied("")
         database = given.get("database", user)
         if database != "postgres":
             raise SqlError("3D000", f'database "{database}" does not exist', fatal=True)
-        return token
+
+
+def _password(stream: Stream) -> str:
+    """Ask for it in clear text, which TLS hides."""
+    stream.write(wire.message(b"R", struct.pack("!i", 3)))
+    reply = stream.read()
+    if reply[:1] != b"p":
+        raise EOFError("no password")
+    return reply[5:-1].decode(errors="replace")
 
 
 def _settings(given: dict[str, str]) -> dict[str, str]:

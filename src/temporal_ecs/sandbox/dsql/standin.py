@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -145,6 +144,12 @@ class StandIn:
         self.connections.clear()
         self.statements.clear()
 
+    def drop(self, cluster: str) -> None:
+        """Forget one cluster, and cut off whoever is connected to it. Named again, it is empty."""
+        with self._lock:
+            if found := self._clusters.pop(cluster, None):
+                found.drop()
+
     def _start_postgres(self) -> None:
         self._postgres.start()
         setup = self._postgres.connect("postgres", "template1")
@@ -190,20 +195,26 @@ class StandIn:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else every answer takes 40 ms
             sock.settimeout(_HANDSHAKE)
-            if guest := self._door.admit(sock):
-                self._sockets.add(guest.stream.sock)
-                try:
-                    guest.stream.sock.settimeout(None)
-                    self._attend(guest)
-                finally:
-                    guest.cluster.left()
-                    self._sockets.discard(guest.stream.sock)
-                    guest.stream.sock.close()
-        except (EOFError, OSError, ssl.SSLError):
+            if secured := self._door.secure(sock):
+                with secured[0].sock as encrypted:
+                    self._let_in(encrypted, *secured)
+        except (EOFError, OSError):
             pass  # the client went away, or spoke no TLS
         finally:
             sock.close()
             self._threads.discard(threading.current_thread())
+
+    def _let_in(self, sock: wire.Socket, stream: wire.Stream, host: str) -> None:
+        self._sockets.add(sock)
+        try:
+            if guest := self._door.admit(stream, host):
+                try:
+                    sock.settimeout(None)
+                    self._attend(guest)
+                finally:
+                    guest.cluster.left()
+        finally:
+            self._sockets.discard(sock)
 
     def _attend(self, guest: Guest) -> None:
         try:
