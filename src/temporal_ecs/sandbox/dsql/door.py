@@ -58,7 +58,7 @@ class Door:
         if version != wire.VERSION_3:
             stream.write(wire.NO_NEWER_VERSION)
         parts = stream.exactly(size - 8).decode(errors="replace").split("\0")
-        given = dict(zip(parts[::2], parts[1::2], strict=False))
+        given = {name: value for name, value in zip(parts[::2], parts[1::2], strict=False) if name}
         token = ""
         try:
             cluster = self._find(host)

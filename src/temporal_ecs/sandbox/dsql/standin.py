@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -177,7 +178,7 @@ class StandIn:
     def _cut_off(self) -> None:
         for sock in tuple(self._sockets):
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS's own belongs to the session's thread
         for thread in tuple(self._threads):
             thread.join(5)
 
@@ -213,6 +214,10 @@ class StandIn:
                     self._attend(guest)
                 finally:
                     guest.cluster.left()
+            elif isinstance(sock, ssl.SSLSocket):
+                sock.settimeout(0)
+                with contextlib.suppress(OSError):
+                    sock.unwrap()  # says goodbye; doesn't wait for the answer
         finally:
             self._sockets.discard(sock)
 

@@ -110,7 +110,10 @@ class Transaction:
         with self._arbiter.mutex, self._lock:
             if self._parked or not work.statement.kind.writes:
                 self._restore()
-            return self._contend(work)
+            outcome = self._contend(work)
+            if outcome.error and self._lost:  # perhaps only because what it did before isn't there any more
+                outcome.error = self._lost
+            return outcome
 
     def give_way(self) -> None:
         """Free all locks; the arbiter's mutex is held. Waits for the statement that is running, if one is."""
