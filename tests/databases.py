@@ -20,7 +20,6 @@ from temporal_ecs.sandbox.dsql import Limits, StandIn
 
 SHARDS = 4096
 POLL = 0.01
-UNLIMITED = Bucket(burst=1e9, rate=1e9)
 
 _numbers = itertools.count(1)
 
@@ -77,7 +76,7 @@ class Place:
     def database(self, *, token: Callable[[], str] | None = None, **options: Any) -> Database:
         """A way in; closed at the end of the test. `options` are Database's, and Target's in `target`."""
         target = self.target(**options.pop("target", {}))
-        options = {"pace": UNLIMITED, "note": self.said.append} | options
+        options = {"pace": Bucket(burst=1e9, rate=1e9), "note": self.said.append} | options
         made = Database(target, token or self.token, **options)
         self._open.append(made)
         return made

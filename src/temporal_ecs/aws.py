@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import re
 import threading
@@ -42,6 +43,9 @@ from .tags import DIALECTS, Tags, parse
 
 if TYPE_CHECKING:
     from .resource import Live, Resource
+
+# Told to log everything, botocore writes down signatures and session tokens; a presigned DSQL token is made of both.
+logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 READING = ("Describe", "Get", "List", "BatchGet", "Filter", "Simulate", "Lookup", "Search", "Query")
 """How the names of operations begin that change nothing."""

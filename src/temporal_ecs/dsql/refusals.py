@@ -65,6 +65,7 @@ REFUSALS = (  # the first that fits
             "signature we calculated",
             "signature does not match",
             "credential should be scoped",
+            "the token is for",
         ),
     ),
     Refusal("mapping", ("wrong user to action mapping",)),
@@ -174,7 +175,10 @@ def _words(refusal: Refusal, said: str, target: Target) -> tuple[str, str]:
             f"{host} does not answer on port {port}: {said}",
             "Open TCP 5432 outwards from this machine, or check TECS_DSQL_HOSTADDR and TECS_DSQL_PORT.",
         ),
-        "cut": (f"{host} breaks every connection off: {said}", again),
+        "cut": (
+            f"{host} breaks every connection off: {said}",
+            f"{again} If it goes on: does TLS speak there? Check the endpoint, TECS_DSQL_HOSTADDR and TECS_DSQL_PORT.",
+        ),
     }.get(refusal.kind, (f"{host} cannot be connected to: {said}", again))
 
 

@@ -127,6 +127,16 @@ def create_instance_profile(request: Request) -> Any:
     return answer
 
 
+@operation("iam", "RemoveRoleFromInstanceProfile")
+def remove_role_from_instance_profile(request: Request) -> Any:
+    """A role that is not in it (any more) is refused; moto crashes."""
+    profile, role = request.params["InstanceProfileName"], request.params["RoleName"]
+    known = request.backend("iam").get_instance_profile(profile)
+    if role not in [each.name for each in known.roles]:
+        raise Fault("NoSuchEntity", f"The role with name {role} cannot be found.", 404)
+    return request.moto()
+
+
 def find_profile(request: Request, reference: dict[str, str]) -> Any:
     """The instance profile that a launch template names, if EC2 knows it by now."""
     fresh = request.world.state(Fresh, "global").profiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from temporal_ecs.sandbox.aws.ec2.common import dependency, ec2, forget_tags, interfaces
+from temporal_ecs.sandbox.aws.ec2.common import dependency, ec2, forget_tags, interfaces, tags_of
 from temporal_ecs.sandbox.world import Fault, Request, operation
 
 
@@ -119,6 +119,24 @@ def associate_route_table(request: Request) -> Any:
                 f"the specified association for route table {table} conflicts with an existing association",
             )
     return request.moto()
+
+
+class RouteTableTokens(dict[str, str]):
+    """Which table a client token made."""
+
+
+@operation("ec2", "CreateRouteTable")
+def create_route_table(request: Request) -> Any:
+    """The same client token again: the same table; moto would make another."""
+    token, known, backend = request.params.get("ClientToken"), request.state(RouteTableTokens), ec2(request)
+    if token in known and known[token] in backend.route_tables:
+        table = backend.route_tables[known[token]]
+        shown = {"RouteTableId": table.id, "VpcId": table.vpc_id, "OwnerId": request.account}
+        return {"RouteTable": shown | {"Tags": tags_of(request, table.id)}, "ClientToken": token}
+    answer = request.moto()
+    if token:
+        known[token] = list(backend.route_tables)[-1]
+    return answer
 
 
 @operation("ec2", "DeleteRouteTable")

@@ -111,8 +111,8 @@ TYPES = (
         for kind in ("serial", "bigserial")
     ),
     Truth("types that are", (
-        "CREATE TABLE truth_t2 (a smallint, b bigint, c numeric(18,6), d varchar(20), e text, f timestamptz, "
-        "g interval, h boolean, i bytea, j uuid, k json, l jsonb, m double precision, n time with time zone)",
+        ("CREATE TABLE truth_t2 (a smallint, b bigint, c numeric(18,6), d varchar(20), e text, f timestamptz, "
+         "g interval, h boolean, i bytea, j uuid, k json, l jsonb, m double precision, n time with time zone)"),
     ), None, "CREATE TABLE", SEPTEMBER_15),
     Truth("inet at run time", ("SELECT '127.0.0.1'::inet",), None, "127.0.0.1", SEPTEMBER_15),
     Truth("array at run time", ("SELECT (string_to_array('a,b', ','))[2]",), None, "b", SEPTEMBER_15),
@@ -308,15 +308,18 @@ CONFLICTS = (
         "2> COMMIT",
     ), "40001", "(OC000)", "documented: concurrency control"),
     Truth("for update, and a write that commits first", (
-        "BEGIN", "SELECT v FROM truth_t WHERE id = 1 FOR UPDATE", "2> BEGIN", f"2> {OTHER_WRITE}", "2> COMMIT", "COMMIT",
+        "BEGIN", "SELECT v FROM truth_t WHERE id = 1 FOR UPDATE",
+        "2> BEGIN", f"2> {OTHER_WRITE}", "2> COMMIT", "COMMIT",
     ), "40001", "(OC000)", SEPTEMBER_15),
     Truth("a reader sees its snapshot", (
         "BEGIN", "SELECT 1 FROM truth_t", f"2> {OTHER_WRITE}", "SELECT v FROM truth_t WHERE id = 1",
     ), None, "a", "documented: concurrency control"),
-    Truth("after another session's ddl", ("SELECT 1", "2> CREATE TABLE truth_t2 (id int)", "SELECT count(*) FROM truth_t"),
-          "40001", "(OC001)", "documented: DDL and distributed transactions"),
+    Truth("after another session's ddl", (
+        "SELECT 1", "2> CREATE TABLE truth_t2 (id int)", "SELECT count(*) FROM truth_t",
+    ), "40001", "(OC001)", "documented: DDL and distributed transactions"),
     Truth("again after another session's ddl", (
-        "SELECT 1", "2> CREATE TABLE truth_t2 (id int)", "?> SELECT count(*) FROM truth_t", "SELECT count(*) FROM truth_t",
+        "SELECT 1", "2> CREATE TABLE truth_t2 (id int)",
+        "?> SELECT count(*) FROM truth_t", "SELECT count(*) FROM truth_t",
     ), None, "2", "documented: DDL and distributed transactions"),
 )  # fmt: skip
 
@@ -330,6 +333,30 @@ ENVIRONMENT = (
     Truth("role mappings", ("SELECT count(*) FROM sys.iam_pg_role_mappings",), None, "SELECT 1",
           "documented: systems tables"),
 )  # fmt: skip
+
+
+class Closed(NamedTuple):
+    """A connection that is refused: `how` is what is wrong with it, `marker` is in what the client is told."""
+
+    how: str
+    marker: str
+    source: str
+
+
+TROUBLE = "documented: troubleshooting, common errors and solutions"
+
+CLOSED = (
+    Closed("wrong action", "unable to accept connection, access denied", TROUBLE),
+    Closed("other role", "unable to accept connection, access denied", TROUBLE),
+    Closed("other host", "unable to accept connection, access denied", TROUBLE),
+    Closed("other region", "unable to accept connection, access denied", TROUBLE),
+    Closed("wrong secret", "unable to accept connection, access denied", TROUBLE),
+    Closed("no token", "unable to accept connection, access denied", TROUBLE),
+    Closed("expired", "Signature expired: ", TROUBLE),
+    Closed("no server name", "sni was not received", TROUBLE),
+    Closed("no tls", "", OURS),
+    Closed("other authority", "certificate verify failed", "documented: configuring SSL/TLS certificates"),
+)
 
 TRUTHS = (
     *STATEMENTS, *TYPES, *ALTERATIONS, *TRANSACTIONS, *ISOLATION, *LIMITS, *INDEXES, *CONFLICTS, *ENVIRONMENT,

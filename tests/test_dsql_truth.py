@@ -6,16 +6,19 @@ of the table is dropped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from dsql_client import Client, real_endpoint
-from dsql_truth import CLEANUP, SETUP, TRUTHS, Truth
 
+from dsql_client import Client, real_endpoint
+from dsql_truth import CLEANUP, CLOSED, SETUP, TRUTHS, Closed, Truth
 from temporal_ecs.sandbox.dsql import Limits, StandIn
+from temporal_ecs.sandbox.dsql.certificates import Authority
 
 Row = tuple[Any, ...]
 
@@ -66,6 +69,34 @@ def test_the_table_of_truth(fresh: Callable[[], Client], truth: Truth):
     else:
         assert truth.sqlstate is None, result
         assert truth.marker in f"{result[0]} {' '.join(map(str, result[1] or ()))}"
+
+
+def wrong(client: Client, how: str, folder: Path) -> dict[str, Any]:
+    """What to connect with, to be refused."""
+    if how == "expired":
+        token = client.token(expires=1)
+        time.sleep(2)
+        return {"token": token}
+    if how == "other authority":
+        return {"sslrootcert": str(Authority(folder).ca_file)}
+    return {
+        "wrong action": {"token": client.token(admin=False)},
+        "other role": {"user": "truth_nobody"},
+        "other host": {"token": client.token(host=f"x{client.host}")},
+        "other region": {"token": client.token(region="ap-south-1")},
+        "wrong secret": {"token": client.token()[:-1] + "!"},
+        "no token": {"token": "secret"},
+        "no server name": {"sslsni": 0},
+        "no tls": {"sslmode": "disable"},
+    }[how]
+
+
+@pytest.mark.parametrize("closed", CLOSED, ids=lambda closed: closed.how)
+def test_closed_doors(fresh: Callable[[], Client], closed: Closed, tmp_path: Path):
+    client = fresh()
+    with pytest.raises(psycopg.OperationalError) as caught:
+        client.connect(**wrong(client, closed.how, tmp_path))
+    assert closed.marker in str(caught.value)
 
 
 def outcome(sessions: dict[str, psycopg.Connection], statement: str) -> tuple[str, Row | None] | psycopg.Error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ import pytest
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from dsql_client import Client
 
+from dsql_client import Client
 from temporal_ecs.errors import TecsError
 from temporal_ecs.sandbox import process
 from temporal_ecs.sandbox.dsql import Limits, StandIn
@@ -350,12 +351,13 @@ def test_conflicts_at_a_rate(place: Place):
 def test_the_connection_is_lost_on_either_side_of_a_commit(place: Place, explicit: bool, after: bool):
     connection = place.table()
     setattr(place.faults, "lose_after_commit" if after else "lose_before_commit", 1)
-    with pytest.raises(psycopg.OperationalError) as caught:
-        if explicit:
-            with connection.transaction():
-                connection.execute("INSERT INTO t VALUES (1, 'a')")
-        else:
+
+    def insert() -> None:
+        with connection.transaction() if explicit else nullcontext():
             connection.execute("INSERT INTO t VALUES (1, 'a')")
+
+    with pytest.raises(psycopg.OperationalError) as caught:
+        insert()
     assert caught.value.sqlstate is None
     assert connection.closed
     assert one(place.connect(), "SELECT count(*) FROM t") == int(after)
@@ -371,12 +373,10 @@ def test_a_cut_at_every_statement_in_turn(place: Place, after: bool):
         connection = place.table() if cut == 1 else place.connect()
         connection.execute("DELETE FROM t")
         place.faults.cut(cut, after=after)
-        done = 0
+        for step in STEPS[: cut - 1]:
+            connection.execute(step)
         with pytest.raises(psycopg.OperationalError):
-            for step in STEPS:
-                connection.execute(step)
-                done += 1
-        assert done == cut - 1
+            connection.execute(STEPS[cut - 1])
         rows.append(one(place.connect(), "SELECT count(*) FROM t"))
     assert rows == ([0, 0, 0, 2, 0] if after else [0, 0, 0, 0, 2])
 
@@ -572,6 +572,50 @@ def test_schema_changes_wait_for_nobody(place: Place):
     with refuses("40001", "(OC001)"):
         second.execute("COMMIT")
     assert one(first, "SELECT count(*) FROM u") == 0
+
+
+def test_a_reader_waits_for_no_schema_change(place: Place):
+    first, second = place.table("a"), place.connect()
+    second.execute("BEGIN")
+    second.execute("ALTER TABLE t ADD COLUMN w text")
+    assert first.execute("SELECT * FROM t").fetchall() == [(1, "a")]
+    with first.transaction():
+        assert first.execute("SELECT * FROM t WHERE id = %s", (1,), prepare=True).fetchall() == [(1, "a")]
+    second.execute("COMMIT")
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        first.execute("SELECT * FROM t")
+    assert first.execute("SELECT * FROM t").fetchall() == [(1, "a", None)]
+
+
+@pytest.mark.parametrize(
+    "clause", ["FOR UPDATE", "FOR UPDATE OF t NOWAIT", "FOR KEY SHARE OF t SKIP LOCKED", "FOR UPDATE LIMIT 1"]
+)
+def test_a_locking_read_answers_from_its_snapshot(place: Place, clause: str):
+    first, second = place.table("a"), place.connect()
+    first.execute("BEGIN")
+    first.execute("SELECT 1")
+    second.execute("DELETE FROM t")
+    assert first.execute(f"SELECT v FROM t WHERE id = 1 {clause}").fetchall() == [("a",)]
+    with refuses("40001", "(OC000)"):
+        first.execute("COMMIT")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE t SET v = 'x' RETURNING id", "DELETE FROM t USING t AS u WHERE t.id = u.id",
+        "WITH x AS (UPDATE t SET v = 'x' RETURNING id) SELECT * FROM x",
+    ],
+)  # fmt: skip
+def test_what_has_no_simple_substitute_conflicts_at_once(place: Place, sql: str):
+    first, second = place.table("a"), place.connect()
+    first.execute("BEGIN")
+    first.execute("SELECT 1")
+    second.execute("UPDATE t SET v = 'b'")
+    with refuses("40001", "(OC000)"):
+        first.execute(sql)
+    with refuses("25P02"):
+        first.execute("SELECT 1")
 
 
 def test_a_lost_read_modify_write_answers_from_its_snapshot(place: Place):
@@ -782,6 +826,48 @@ def test_prepared_statements_pipelines_and_binary_results(place: Place):
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO t VALUES (%s, 'm')", [(number,) for number in range(20, 25)])
     assert one(connection, "SELECT count(*) FROM t") == 9
+
+
+def answered(pgconn: psycopg.pq.PGconn) -> psycopg.pq.PGresult:
+    """The result of what was sent. libpq's blocking calls would keep Python, and so the stand-in, from running."""
+    results = []
+    while pgconn.flush():
+        select.select([], [pgconn.socket], [], 10)
+    while True:
+        while pgconn.is_busy():
+            assert select.select([pgconn.socket], [], [], 10)[0], "no answer"
+            pgconn.consume_input()
+        if (result := pgconn.get_result()) is None:
+            return results[-1]
+        results.append(result)
+
+
+def test_statements_prepared_described_and_closed_by_name(place: Place):
+    pgconn = place.table("a").pgconn
+
+    def ask(send: str, *arguments: Any) -> psycopg.pq.PGresult:
+        getattr(pgconn, f"send_{send}")(*arguments)
+        return answered(pgconn)
+
+    def state(result: psycopg.pq.PGresult) -> bytes | None:
+        return result.error_field(psycopg.pq.DiagnosticField.SQLSTATE)
+
+    assert ask("prepare", b"index", b"CREATE INDEX ASYNC i ON t (v)").status == psycopg.pq.ExecStatus.COMMAND_OK
+    described = ask("describe_prepared", b"index")
+    assert (described.nfields, described.fname(0), described.nparams) == (1, b"job_id", 0)
+    ask("prepare", b"read", b"SELECT v FROM t WHERE id = $1")
+    assert ask("describe_prepared", b"read").nparams == 1
+    assert ask("query_prepared", b"read", [b"1"]).get_value(0, 0) == b"a"
+    ask("query", b"BEGIN")
+    ask("query", b"TRUNCATE t")
+    assert state(ask("query_prepared", b"read", [b"1"])) == b"25P02"
+    ask("query", b"ROLLBACK")
+    made = ask("query_prepared", b"index", [])
+    assert (made.fname(0), made.ntuples, made.command_status) == (b"job_id", 1, b"CREATE INDEX")
+    ask("close_prepared", b"index")
+    ask("close_prepared", b"read")
+    for name in (b"index", b"read"):
+        assert state(ask("query_prepared", name, [])) == b"26000"
 
 
 def test_rules_hold_for_the_extended_protocol_too(place: Place):

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud import KEYS, PROJECT, REGION
-from databases import UNLIMITED, Place, run
+from databases import Place, run
 from temporal_ecs.aws import Aws, dsql_region
 from temporal_ecs.dsql.connect import CONNECTIONS, Session, connect
 from temporal_ecs.dsql.database import Database, RefusedError, UnknownOutcomeError
@@ -196,12 +196,14 @@ def test_a_certificate_for_another_name_is_refused_before_a_token_is_sent(place:
     assert not any(c.action for c in place.standin.connections)
 
 
-@pytest.mark.parametrize("answer", [b"N", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_what_speaks_no_tls_gets_no_token(place: Place, answer: bytes):
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b"N", "breaks every connection off"), (b"HTTP/1.1 400 Bad\r\n\r\n", "does not speak TLS")]
+)
+def test_what_speaks_no_tls_gets_no_token(place: Place, answer: bytes, said: str):
     with speaking(answer) as port, pytest.raises(UnreachableError) as refused:
         place.database(target={"port": port}, clock=place.leaping()).rows("SELECT 1")
-    assert refused.value.kind == "plain"
-    assert "No token was sent" in refused.value.hint
+    assert said in refused.value.message
+    assert "TECS_DSQL_PORT" in refused.value.hint
 
 
 def test_a_denial_names_the_action_and_the_cluster_to_allow(place: Place):
@@ -267,7 +269,8 @@ def test_tecs_opens_at_most_five_connections_a_second(place: Place):
         connect(place.target(), place.token, clock=clock, pace=pace).close()
     assert clock.slept >= 1.5
     moments = [c.time for c in place.standin.connections]
-    assert all(later - earlier >= 0.99 for earlier, later in zip(moments, moments[5:], strict=False))
+    assert len(moments) == 11
+    assert moments[-1] - moments[0] >= 1.8
 
 
 # -- no token anywhere ---------------------------------------------------------------------------------------
@@ -320,9 +323,14 @@ def test_no_token_is_in_any_output_log_error_traceback_or_process_list(
 
 
 def everything_about(error: BaseException) -> list[str]:
-    """Its texts, and its traceback with all local variables and all that led to it."""
-    lines = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False).format()
-    return [str(error), repr(error), repr(error.args), repr(vars(error)), *lines]
+    """Its texts, and its traceback with all local variables but this file's, and all that led to it."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    chain: list[traceback.TracebackException | None] = [shown]
+    for each in chain:
+        if each is not None:
+            each.stack[:] = [frame for frame in each.stack if frame.filename != __file__]
+            chain += [each.__cause__, each.__context__]
+    return [str(error), repr(error), repr(error.args), repr(vars(error)), *shown.format()]
 
 
 # -- units of work -------------------------------------------------------------------------------------------
@@ -520,7 +528,3 @@ def test_the_presets_are_those_of_the_two_scale_scripts():
     assert [sum(s.count * s.memory for s in p.values()) / 1024 for p in PRESETS.values()] == [
         16, 28, 60, 76, 112, 199, 199,
     ]  # fmt: skip
-
-
-def test_unlimited_is_only_for_tests():
-    assert UNLIMITED is not CONNECTIONS

@@ -15,8 +15,12 @@ from temporal_ecs.sandbox.dsql import StandIn
 
 
 def real_endpoint() -> str | None:
-    """The host of a real cluster to test against, if one was named."""
+    """The host of a real cluster to test against, if one was named. libpq's PG* variables may say how to get there."""
     return os.environ.get("TECS_TEST_DSQL_ENDPOINT")
+
+
+def _way() -> dict[str, Any]:
+    return {"sslrootcert": os.environ.get("PGSSLROOTCERT", certifi.where())}
 
 
 @functools.cache
@@ -29,7 +33,7 @@ class Client:
     """Connects to one cluster. `address` holds what is special about the way there."""
 
     host: str
-    address: dict[str, Any] = field(default_factory=lambda: {"sslrootcert": certifi.where()})
+    address: dict[str, Any] = field(default_factory=_way)
     key: str | None = None
     secret: str | None = None
     session_token: str | None = None
@@ -40,8 +44,10 @@ class Client:
         address = {"hostaddr": standin.hostaddr, "port": standin.port, "sslrootcert": str(standin.ca_file)}
         return cls(standin.host(cluster), address, key, secret)
 
-    def token(self, *, admin: bool = True, host: str | None = None, expires: int | None = None) -> str:
-        region = self.host.split(".")[-3]
+    def token(
+        self, *, admin: bool = True, host: str | None = None, region: str | None = None, expires: int | None = None
+    ) -> str:
+        region = region or self.host.split(".")[-3]
         dsql = _signer(self.key, self.secret, self.session_token)
         make = dsql.generate_db_connect_admin_auth_token if admin else dsql.generate_db_connect_auth_token
         return str(make(host or self.host, region, expires or self.life))
