@@ -128,9 +128,8 @@ class RouteTableTokens(dict[str, str]):
 @operation("ec2", "CreateRouteTable")
 def create_route_table(request: Request) -> Any:
     """The same client token again: the same table; moto would make another."""
-    token, known, backend = request.params.get("ClientToken"), request.state(RouteTableTokens), ec2(request)
-    if token in known and known[token] in backend.route_tables:
-        table = backend.route_tables[known[token]]
+    token, known, backend = request.params.get("ClientToken", ""), request.state(RouteTableTokens), ec2(request)
+    if table := backend.route_tables.get(known.get(token)):
         shown = {"RouteTableId": table.id, "VpcId": table.vpc_id, "OwnerId": request.account}
         return {"RouteTable": shown | {"Tags": tags_of(request, table.id)}, "ClientToken": token}
     answer = request.moto()
