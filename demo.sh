@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job from end to end on this machine: build everything, prove a no-op, remove everything.
+# The main job from end to end on this machine: build everything, prove a no-op, set up the database, remove everything.
 set -euo pipefail
 tecs=$1
 for name in $(compgen -e | grep -E '^(AWS|TECS)_' || true); do unset "$name"; done
@@ -11,6 +11,10 @@ began=$SECONDS
 run sandbox start --hours 0.5
 run --sandbox provision --yes
 run --sandbox plan --check
+run --sandbox schema setup --yes
+run --sandbox schema setup
+run --sandbox schema status
+run --sandbox membership
 run --sandbox output dsql_endpoint
 run --sandbox status
 run --sandbox teardown --yes

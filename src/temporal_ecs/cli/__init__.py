@@ -23,6 +23,9 @@ COMMANDS = {  # name: (module of this package, one line for --help), so that hel
     "status": ("lifecycle", "Show resources and services."),
     "output": ("lifecycle", "Print ids, endpoints and ready-to-run commands."),
     "state": ("state", "Look at and mend the state file."),
+    "schema": ("dsql", "Temporal's schema in DSQL: status, setup, update."),
+    "membership": ("dsql", "Show the ring's rows against the running tasks."),
+    "clean-membership": ("dsql", "Delete stale rows of the ring."),
     "sandbox": ("sandbox", "Run the local AWS to try tecs on."),
 }
 

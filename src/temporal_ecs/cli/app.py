@@ -178,6 +178,10 @@ class App:
 
     # -- what mutating commands share ----------------------------------------------------------------------
 
+    def next(self, words: str) -> None:
+        """Say which command comes next, as it is to be typed here."""
+        self.talk.say(f"next: tecs {'--sandbox ' * self.sandbox}{words}")
+
     def where(self) -> str:
         place = " in the sandbox" if self.sandbox else ""
         return f"account {self.aws.account}, region {self.config.region}, project {self.config.project}{place}"
@@ -234,7 +238,7 @@ class App:
         if left:
             raise click.exceptions.Exit(1)
         if next_step:
-            self.talk.say(f"next: {next_step}")
+            self.next(next_step)
 
     def names(self) -> list[str]:
         """Resource and group names, for completion."""

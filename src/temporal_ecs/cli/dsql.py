@@ -98,7 +98,7 @@ def status(app: App, endpoint: str | None, user: str) -> None:
         if found.strangers:
             app.talk.show(f"not Temporal's, left alone: {', '.join(found.strangers)}", "dim")
         if not found.same:
-            app.talk.say(f"next: tecs schema {'update' if found.version else 'setup'}")
+            app.next(f"schema {'update' if found.version else 'setup'}")
     if not found.same:
         raise click.exceptions.Exit(FAILED)
 
@@ -130,14 +130,14 @@ def setup(app: App, endpoint: str | None, user: str, typed: str | None, *, overw
             app.confirm(f"Run {len(todo.statements)} statements to make or complete the schema?", yes=yes)
         began = database.clock.now()
         with app.changing("schema setup") as take_lock:
-            total = len(wanted().tables) if overwrite else len(todo.statements) + 1
+            total = wanted().pieces + len(wanted().tables) if overwrite else len(todo.statements) + 1
             with app.talk.progress(total) as emit:
                 if overwrite:
                     prove_stopped(app)
                     temporal.drop(database, emit=emit, before_write=take_lock)
                 done = temporal.setup(database, shards=shards, emit=emit, before_write=take_lock, poll=app.poll)
         report(app, database, done, f"the schema is at {wanted().version}", database.clock.now() - began)
-        app.talk.say("next: tecs schema status")
+        app.next("schema status")
     return None
 
 

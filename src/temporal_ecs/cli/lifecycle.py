@@ -31,7 +31,7 @@ def init(app: App, *, force: bool) -> None:
     except OSError as error:
         raise TecsError(f"cannot write {path}: {error.strerror}", "Nothing was changed.") from None
     app.talk.say(f"wrote {path}: every setting at its default, commented out")
-    app.talk.say("next: tecs plan")
+    app.next("plan")
 
 
 def _chosen(app: App, words: tuple[str, ...]) -> list[str] | None:
@@ -95,8 +95,8 @@ def provision(app: App, names: tuple[str, ...], adopt: tuple[str, ...], *, yes: 
         total = len(closure(chosen or app.stack, app.stack.needs))
         with app.talk.progress(total) as emit:
             result = app.engine_with(adopt=adopted, emit=emit, before_change=take_lock).provision(chosen)
-    sandbox = " --sandbox" if app.sandbox else ""
-    app.conclude(result, next_step="" if chosen else f"tecs{sandbox} status")
+    next_step = "schema setup" if result.count("created") else "status"  # a new database has no schema yet
+    app.conclude(result, next_step="" if chosen else next_step)
 
 
 @click.command(cls=Command)

@@ -46,7 +46,7 @@ def start(app: App, *, speed: float, hours: float) -> None:
         app.talk.data(asdict(running))
         return
     app.talk.say(f"the sandbox answers at {running.endpoint} (process {running.pid}, {speed:g} times faster than AWS)")
-    app.talk.say("next: tecs --sandbox provision")
+    app.next("provision")
 
 
 @sandbox.command()

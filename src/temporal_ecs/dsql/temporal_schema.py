@@ -65,6 +65,11 @@ class TemporalSchema:
     def indexes(self) -> Iterator[Index]:
         return (index for table in self.tables.values() for index in table.indexes)
 
+    @property
+    def pieces(self) -> int:
+        """How many things a setup from nothing makes: tables, indexes, rows that must exist, and the version."""
+        return len(self.tables) + len(list(self.indexes)) + len(self.seed) + 1
+
     def until(self, version: str) -> TemporalSchema:
         """What `version` had of it."""
         tables = {n: t for n, t in self.tables.items() if number(t.since) <= number(version)}
