@@ -15,6 +15,8 @@ Where a call may be cut:
 - after: it was carried out, and its answer was lost
 - flight: as after, and whatever else was on its way at that moment was carried out as well
 
+To a call that only reads, after is the same moment as before: `--all` cuts there once.
+
 AWS's delays are those of the real AWS, on a clock that leaps over the waiting. Results go to `.crash/`, in a file for
 each version of the sources: what has passed is not run again.
 """
@@ -49,7 +51,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # where pytest has it, too
 
 from botocore.config import Config as ClientConfig  # noqa: E402
-from botocore.loaders import JSONFileLoader  # noqa: E402
+from botocore.loaders import JSONFileLoader, Loader  # noqa: E402
+from moto.core.routing import get_service_router  # noqa: E402
 
 import inventory  # noqa: E402
 from cloud import ACCOUNT, KEYS, PROJECT, REGION, STACK  # noqa: E402
@@ -214,7 +217,7 @@ class Matrix:
     results: Path
     jobs: int
     clean: dict[str, Any]
-    wanted: Callable[[str, Point], bool]
+    wanted: Callable[[str, Point, Call], bool]
     phase: str = ""
     active: bool = False
     number: int = 0  # of the call that is being cut
@@ -251,7 +254,7 @@ class Matrix:
 
     def _cut(self, call: Call, side: str) -> None:
         point = Point(self.number, side)
-        if not self.wanted(self.phase, point):
+        if not self.wanted(self.phase, point, call):
             return
         while len(self.children) >= self.jobs:
             self._reap()
@@ -504,9 +507,11 @@ def _run(options: argparse.Namespace, phases: list[str], folder: Path) -> int:
     else:
         chosen, passed = {(phase, point) for phase in phases for point in options.point}, set()
 
-    def wanted(phase: str, point: Point) -> bool:
-        chosen_ = (phase, point) in chosen if chosen is not None else point.number % PHASES[phase].step == 0
-        return chosen_ and (phase, str(point)) not in passed
+    def wanted(phase: str, point: Point, call: Call) -> bool:
+        if chosen is not None:
+            return (phase, point) in chosen
+        due = point.number % PHASES[phase].step == 0 and (point.side == "before" or call.mutating)
+        return due and (phase, str(point)) not in passed
 
     account = Account(Leap())
     matrix = Matrix(account, folder, results, options.jobs, clean, wanted)
@@ -545,13 +550,16 @@ def _summary(matrix: Matrix, results: Path, seconds: float) -> int:
 
 
 def _share_service_models() -> None:
-    """Read botocore's service models once, and let every child inherit them."""
+    """Read botocore's and moto's service models once, and let every child inherit them: half a second for each."""
     read = JSONFileLoader.load_file
     shared = functools.cache(lambda path: read(JSONFileLoader(), path))
     JSONFileLoader.load_file = lambda _, path: shared(path)  # type: ignore[method-assign]
+    listed = functools.cache(Loader().list_available_services)
+    Loader.list_available_services = lambda _, type_name: listed(type_name)  # type: ignore[method-assign]
     aws = new_aws("http://127.0.0.1:1", Leap())
     for service in SERVICES.split():
         getattr(aws, service)
+        get_service_router(service)
 
 
 if __name__ == "__main__":
