@@ -13,11 +13,14 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import simulation
+from databases import SHARDS, Place, Shifted, run
+from temporal_ecs.dsql import membership, schema
+from temporal_ecs.sandbox.dsql import Limits, StandIn
 
 ROOT = Path(__file__).parent.parent
 TECS = str(Path(sys.executable).with_name("tecs"))
@@ -73,6 +76,39 @@ def calls(folder: Path, *words: str) -> tuple[int, float]:
     return len(log.read_text(encoding="utf-8").splitlines()), took
 
 
+MEMBERS = 10_000
+INSERT = """
+INSERT INTO cluster_membership
+SELECT 0, CAST(lpad(CAST(n AS TEXT), 32, '0') AS UUID), '10.0.10.5', 6934, 2, now(), now(), now() + INTERVAL '48 hours'
+FROM generate_series(CAST(%s AS INT), CAST(%s AS INT)) AS n
+"""
+
+
+def database() -> None:
+    """How long the schema takes from nothing, and reading many rows of the ring beside psycopg alone."""
+    with StandIn(limits=Limits(index_seconds=0.02)) as standin:
+        place = Place(standin, Shifted())
+        made = place.database()
+        start = time.perf_counter()
+        statements = schema.setup(made, shards=SHARDS, poll=0.01)
+        print(f"schema setup: {statements} statements in {time.perf_counter() - start:.2f} s on the stand-in")
+        for first in range(0, MEMBERS, 2500):
+            run(made, INSERT, first + 1, first + 2500)
+
+        def seconds(read: Callable[[], object]) -> float:
+            start = time.perf_counter()
+            read()
+            return time.perf_counter() - start
+
+        pairs = [
+            (seconds(lambda: membership.read(made)), seconds(lambda: made.rows("SELECT * FROM cluster_membership")))
+            for _ in range(ROUNDS)
+        ]
+        mine, ratio = statistics.median(a for a, _ in pairs), statistics.median(a / b for a, b in pairs)
+        print(f"{MEMBERS} membership rows read in {mine:.2f} s, {ratio:.1f} times as long as one plain SELECT")
+        place.close()
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -89,6 +125,7 @@ def main() -> None:
                   f"1/{low / median:.1f} to 1/{high / median:.1f} of Terraform's (aim 1/5)")  # fmt: skip
             again, took = calls(folder, "provision", "--yes")
             print(f"second provision: {again} AWS calls in {took:.2f} s")
+    database()
     mine, other, ratio = side_by_side([TECS, "--help"], [awscli(), "--version"])
     print(f"tecs --help {mine * 1000:.0f} ms, aws --version {other * 1000:.0f} ms: ratio {ratio:.2f} (at most 0.33)")
 

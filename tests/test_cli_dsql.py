@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -175,6 +179,24 @@ def test_json_is_one_document(sql: Operator, place: Place):
         ("clean-membership", "-y"),
     ):  # fmt: skip
         assert isinstance(json.loads(sql("-o", "json", *words).out), dict), words
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_setup_is_continued_by_the_next(sql: Operator, place: Place, number: int, status: int):
+    command = [str(Path(sys.executable).with_name("tecs")), "-o", "plain", "schema", "setup", "-y"]
+    place.faults.latency = 0.05
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while len(place.ran("CREATE TABLE")) < 5:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (status, "")
+    assert err.splitlines()[-1] == "Interrupted. What was done is kept; run the command again to continue."
+    place.faults.latency = 0
+    assert 5 <= len(place.ran("CREATE TABLE")) < 39
+    assert sql("schema", "setup", "-y").status == 0
+    assert sql("schema", "status").status == 0
 
 
 # -- the ring --------------------------------------------------------------------------------------------------

@@ -93,10 +93,9 @@ def main() -> None:
 
 def _interrupted(abort: click.Abort) -> int:
     behind = abort.__cause__ or abort.__context__  # click hides it when it was asking a question
-    if isinstance(behind, Terminated):
-        return TERMINATED
     if isinstance(behind, KeyboardInterrupt):
-        return INTERRUPTED
+        click.echo("Interrupted. What was done is kept; run the command again to continue.", err=True)
+        return TERMINATED if isinstance(behind, Terminated) else INTERRUPTED
     click.echo("Nothing was changed.", err=True)
     return FAILED
 

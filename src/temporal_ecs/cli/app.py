@@ -229,7 +229,6 @@ class App:
         if self.debug and result.errors:
             raise next(iter(result.errors.values()))
         if result.stop is not None:
-            self.talk.say("Everything done is recorded. Run the command again to continue.")
             raise result.stop
         if result.errors:
             self.talk.say("What failed is above; the rest is recorded. Run the command again to continue.")

@@ -19,15 +19,22 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A statement and, where the catalogue can tell, whether it has run. `index` is one that it builds."""
+    """A statement and, where the catalogue can tell, whether it has run.
+
+    `label` names what it is about as catalogue.Difference does. `index` is one that it builds; `moves` are columns,
+    table.column, that it adds, drops or renames.
+    """
 
     sql: str
     label: str
     done: Callable[[Catalogue], bool] = lambda _: False
     index: str = ""
+    moves: tuple[str, ...] = ()
 
 
-NAME = r'(?:public\.)?"?(\w+)"?'
+WORD = r'(?:"\w+"|\w+)'
+NAME = rf"(?:public\.)?({WORD})"
+STRING = r"'(?:[^']|'')*'"
 FORBIDDEN = (  # in any statement, with strings blanked
     (r"\b(big|small)?serial\d?\b", "DSQL has no serial types; use BIGINT and make the ids in the server"),
     (r"\w\s*\[\s*\d*\s*\]|\bARRAY\b", "DSQL stores no arrays"),
@@ -49,7 +56,7 @@ KINDS = (  # the first word or words of what cannot be run at all
 
 def translate(sql: str) -> list[Change]:
     """What to run for one statement, without comments and its final semicolon; UnfitError where nothing will do."""
-    masked = re.sub(r"'(?:[^']|'')*'", "''", sql)
+    masked = re.sub(STRING, "''", sql)
     for pattern, reason in KINDS:
         if re.match(pattern, masked, re.IGNORECASE):
             raise UnfitError(reason)
@@ -62,43 +69,51 @@ def translate(sql: str) -> list[Change]:
     raise UnfitError(f"tecs does not know how to run this twice: {' '.join(sql.split()[:4])} …")
 
 
+def _bare(written: str) -> str:
+    """A name as the catalogue has it."""
+    return written.strip('"') if written.startswith('"') else written.lower()
+
+
 def _create_table(found: re.Match[str]) -> list[Change]:
-    name = found[1]
-    sql = f"CREATE TABLE IF NOT EXISTS {name} {found[2].strip()}"
+    name = _bare(found[1])
+    sql = f"CREATE TABLE IF NOT EXISTS {found[1]} {found[2].strip()}"
     return [Change(sql, f"table {name}", lambda c: name in c.tables)]
 
 
 def _create_index(found: re.Match[str]) -> list[Change]:
-    unique, name, table, method, columns, rest = found.groups()
+    unique, written, table, method, columns, rest = found.groups()
+    name = _bare(written)
     if method and method.lower() != "btree":
         raise UnfitError(f"DSQL has no {method} indexes")
     columns = re.sub(r"\s+ASC\b", "", columns, flags=re.IGNORECASE)
     if re.search(r"\bDESC\b|\w+_ops\b", columns, re.IGNORECASE):
         raise UnfitError("DSQL's indexes have neither DESC nor operator classes")
     kind = "UNIQUE INDEX" if unique else "INDEX"
-    sql = f"CREATE {kind} ASYNC IF NOT EXISTS {name} ON {table} ({columns.strip()}){rest.rstrip()}"
+    sql = f"CREATE {kind} ASYNC IF NOT EXISTS {written} ON {table} ({columns.strip()}){rest.rstrip()}"
     return [Change(sql, f"index {name}", lambda c: c.index(name) is not None, name)]
 
 
 def _drop_table(found: re.Match[str]) -> list[Change]:
-    def change(name: str) -> Change:
-        return Change(f"DROP TABLE IF EXISTS {name}", f"table {name}", lambda c: name not in c.tables)
+    def change(written: str) -> Change:
+        name = _bare(written)
+        return Change(f"DROP TABLE IF EXISTS {written}", f"table {name}", lambda c: name not in c.tables)
 
     return [change(name) for name in _names(found[1])]
 
 
 def _drop_index(found: re.Match[str]) -> list[Change]:
-    def change(name: str) -> Change:
-        return Change(f"DROP INDEX IF EXISTS {name}", f"index {name}", lambda c: c.index(name) is None)
+    def change(written: str) -> Change:
+        name = _bare(written)
+        return Change(f"DROP INDEX IF EXISTS {written}", f"index {name}", lambda c: c.index(name) is None)
 
     return [change(name) for name in _names(found[1])]
 
 
 def _insert(found: re.Match[str]) -> list[Change]:
     sql = found[0]
-    if not re.search(r"\bON CONFLICT\b", sql, re.IGNORECASE):
+    if not re.search(r"\bON CONFLICT\b", re.sub(STRING, "", sql), re.IGNORECASE):
         sql += " ON CONFLICT DO NOTHING"
-    return [Change(sql, f"rows of {found[1]}")]
+    return [Change(sql, f"rows of {_bare(found[1])}")]
 
 
 def _alter_table(found: re.Match[str]) -> list[Change]:
@@ -116,33 +131,37 @@ def _action(table: str, action: str) -> Change:
 
 
 def _add_column(table: str, found: re.Match[str]) -> Change:
-    column, type_ = found.groups()
-    sql = f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {type_}"
-    return Change(sql, f"column {table}.{column}", lambda c: _has(c, table, column))
+    written, type_ = found.groups()
+    return _move(table, f"ADD COLUMN IF NOT EXISTS {written} {type_}", there=written)
 
 
 def _drop_column(table: str, found: re.Match[str]) -> Change:
-    column = found[1]
-    sql = f"ALTER TABLE {table} DROP COLUMN IF EXISTS {column}"
-    return Change(sql, f"column {table}.{column}", lambda c: not _has(c, table, column))
+    return _move(table, f"DROP COLUMN IF EXISTS {found[1]}", gone=found[1])
 
 
 def _rename_column(table: str, found: re.Match[str]) -> Change:
     old, new = found.groups()
-    sql = f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}"
-    return Change(sql, f"column {table}.{new}", lambda c: _has(c, table, new) and not _has(c, table, old))
+    return _move(table, f"RENAME COLUMN {old} TO {new}", there=new, gone=old)
+
+
+def _move(written: str, action: str, *, there: str = "", gone: str = "") -> Change:
+    """A change after which a table has the column `there` and has not got `gone`."""
+    table, new, old = _bare(written), _bare(there), _bare(gone)
+
+    def done(catalogue: Catalogue) -> bool:
+        columns = catalogue.tables[table].columns if table in catalogue.tables else {}
+        return (not new or new in columns) and old not in columns
+
+    moves = tuple(f"{table}.{column}" for column in (old, new) if column)
+    return Change(f"ALTER TABLE {written} {action}", f"column {moves[-1]}", done, moves=moves)
 
 
 def _set_column(table: str, found: re.Match[str]) -> Change:
-    return Change(f"ALTER TABLE {table} {found[0]}", f"column {table}.{found[1]}")
-
-
-def _has(catalogue: Catalogue, table: str, column: str) -> bool:
-    return table in catalogue.tables and column in catalogue.tables[table].columns
+    return Change(f"ALTER TABLE {table} {found[0]}", f"column {_bare(table)}.{_bare(found[1])}")
 
 
 def _names(listed: str) -> list[str]:
-    return [name.strip().strip('"').removeprefix("public.") for name in listed.split(",")]
+    return re.findall(NAME, listed)
 
 
 def _top_level(actions: str) -> list[str]:
@@ -160,24 +179,25 @@ def _top_level(actions: str) -> list[str]:
 
 TYPE = r"((?:double precision|character varying|timestamp with(?:out)? time zone|\w+)(?:\s*\([\d\s,]+\))?)"
 
+LIST = rf"(?:public\.)?{WORD}(?:, ?(?:public\.)?{WORD})*"
 INDEX = (
-    r"CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:ASYNC )?(?:IF NOT EXISTS )?(\w+) ON (?:public\.)?(\w+)\s*"
+    r"CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:ASYNC )?(?:IF NOT EXISTS )?(" + WORD + rf") ON {NAME}\s*"
     r"(?:USING (\w+)\s*)?\(([^()]*(?:\([^()]*\)[^()]*)*)\)(.*)$"
 )
 
 FORMS: tuple[tuple[str, Callable[[re.Match[str]], list[Change]]], ...] = (
     (rf"CREATE TABLE (?:IF NOT EXISTS )?{NAME}\s*(\(.*\))$", _create_table),
     (INDEX, _create_index),
-    (r"DROP TABLE (?:IF EXISTS )?([\w.\", ]+?)(?: RESTRICT)?$", _drop_table),
-    (r"DROP INDEX (?:CONCURRENTLY )?(?:IF EXISTS )?([\w.\", ]+?)(?: RESTRICT)?$", _drop_index),
+    (rf"DROP TABLE (?:IF EXISTS )?({LIST})(?: RESTRICT)?$", _drop_table),
+    (rf"DROP INDEX (?:CONCURRENTLY )?(?:IF EXISTS )?({LIST})(?: RESTRICT)?$", _drop_index),
     (rf"INSERT INTO {NAME}\b.*$", _insert),
     (rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{NAME} (.*)$", _alter_table),
 )
 ACTIONS: tuple[tuple[str, Callable[[str, re.Match[str]], Change]], ...] = (
-    (rf"ADD (?:COLUMN )?(?:IF NOT EXISTS )?(?!CONSTRAINT\b)(\w+) {TYPE}(?: NULL)?", _add_column),
-    (r"DROP (?:COLUMN )?(?:IF EXISTS )?(?!CONSTRAINT\b)(\w+)(?: RESTRICT)?", _drop_column),
-    (r"RENAME (?:COLUMN )?(?!TO\b|CONSTRAINT\b)(\w+) TO (\w+)", _rename_column),
-    (r"ALTER (?:COLUMN )?(\w+) (?:SET DEFAULT .+|DROP DEFAULT|DROP NOT NULL)", _set_column),
+    (rf"ADD (?:COLUMN )?(?:IF NOT EXISTS )?(?!CONSTRAINT\b)({WORD}) {TYPE}(?: NULL)?", _add_column),
+    (rf"DROP (?:COLUMN )?(?:IF EXISTS )?(?!CONSTRAINT\b)({WORD})(?: RESTRICT)?", _drop_column),
+    (rf"RENAME (?:COLUMN )?(?!TO\b|CONSTRAINT\b)({WORD}) TO ({WORD})", _rename_column),
+    (rf"ALTER (?:COLUMN )?({WORD}) (?:SET DEFAULT .+|DROP DEFAULT|DROP NOT NULL)", _set_column),
 )
 UNKNOWN_ACTIONS = (
     (

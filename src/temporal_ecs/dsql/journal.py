@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,9 @@ class Journal:
 
     def __init__(self, folder: Path, project: str, endpoint: str, members: Collection[Member], margin: float) -> None:
         """Write the file; TecsError when that cannot be done."""
-        self.path = folder / f"{project}.membership-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}.json"
+        name = f"{project}.membership-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}"
+        paths = (folder / f"{name}{suffix}.json" for suffix in chain([""], (f".{n}" for n in count(2))))
+        self.path = next(path for path in paths if not path.exists())
         self._head = {"project": project, "endpoint": endpoint, "older_than_seconds": margin}
         self._members = members
         self._gone: set[UUID] = set()

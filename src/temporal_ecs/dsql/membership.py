@@ -20,7 +20,7 @@ from uuid import UUID
 from temporal_ecs.errors import ConfigError, TecsError
 from temporal_ecs.ops.tasks import RingTask
 
-from .database import Cursor, Database, UnknownOutcomeError
+from .database import ATTEMPTS, Cursor, Database, UnknownOutcomeError
 
 FRESH = 20.0
 """Seconds: a starting node takes younger rows for live ones."""
@@ -108,6 +108,7 @@ class Judged(NamedTuple):
 
 def read(database: Database, *, wall: Callable[[], float] = time.time) -> Ring:
     """All rows, in pages by key. `wall` is this machine's clock, in seconds since the epoch."""
+    database.rows(CLOCK)  # connects: waking a cluster up may take a minute, which is no skew
     before = wall()
     now: datetime = database.rows(CLOCK)[0][0]
     skew = (before + wall()) / 2 - now.replace(tzinfo=UTC).timestamp()
@@ -253,27 +254,42 @@ def delete(
     """
     check_margin(margin)
     gone: list[Member] = []
+
+    def went(rows: list[Member]) -> None:
+        gone.extend(rows)
+        deleted(rows)
+
     for start in range(0, len(members), BATCH):
-        batch = members[start : start + BATCH]
-        went = _delete(database, batch, margin)
-        gone += went
-        deleted(went)
+        left = list(members[start : start + BATCH])
+        for _ in range(ATTEMPTS):
+            try:
+                went(_delete(database, left, margin))
+                break
+            except UnknownOutcomeError:
+                # Every row that is gone was deleted, by us or by a server's own pruning; the rest is tried again.
+                there = _there(database, left)
+                went([member for member in left if member.host_id not in there])
+                left = [member for member in left if member.host_id in there]
+            if not left:
+                break
+        else:
+            raise TecsError("the connection to DSQL is lost at every COMMIT", "Run the command again: it resumes.")
     return gone
 
 
 def _delete(database: Database, batch: Sequence[Member], margin: float) -> list[Member]:
+    """In one transaction; those that went."""
+
     def work(cursor: Cursor) -> set[UUID]:
         rows = ", ".join(["(CAST(%s AS UUID), CAST(%s AS TIMESTAMP))"] * len(batch))
         seen = [value for member in batch for value in (member.host_id, member.last_heartbeat)]
         cursor.execute(DELETE.format(rows=rows).encode(), [*seen, f"{margin} seconds"])
         return {row[0] for row in cursor.fetchall()}
 
-    try:
-        ids = database.run(work)
-    except UnknownOutcomeError:
-        # Every row that is gone was deleted, by us or by a server's own pruning; the rest is tried again.
-        sql = LEFT.format(rows=", ".join(["%s"] * len(batch)))
-        left = {row[0] for row in database.rows(sql, [member.host_id for member in batch])}
-        again = [member for member in batch if member.host_id in left]
-        return [m for m in batch if m.host_id not in left] + (_delete(database, again, margin) if again else [])
+    ids = database.run(work)
     return [member for member in batch if member.host_id in ids]
+
+
+def _there(database: Database, batch: Sequence[Member]) -> set[UUID]:
+    sql = LEFT.format(rows=", ".join(["%s"] * len(batch)))
+    return {row[0] for row in database.rows(sql, [member.host_id for member in batch])}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +104,7 @@ def _migration(folder: Path, version: str, problems: list[str]) -> Migration | N
         problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
         return None
     steps = tuple(step for name in manifest.files for step in _steps(folder / name, problems))
+    problems += _moved_twice(steps)
     digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()  # what the fork's tool writes
     return Migration(version, manifest.minimum, digest, manifest.description, steps)
 
@@ -111,7 +112,8 @@ def _migration(folder: Path, version: str, problems: list[str]) -> Migration | N
 def _manifest(told: Mapping[str, Any], version: str) -> _Manifest:
     """What a manifest says; KeyError or ValueError where it says it wrong."""
     minimum = str(told["MinCompatibleVersion"])
-    number(minimum)
+    if not re.fullmatch(r"\d+(\.\d+)*", minimum):
+        raise ValueError(f"MinCompatibleVersion is {minimum!r}, which is no version")
     if told["CurrVersion"] != version:
         raise ValueError(f"CurrVersion is {told['CurrVersion']!r}, the folder says {version}")
     files = tuple(map(str, told.get("SchemaUpdateCqlFiles") or ()))
@@ -136,6 +138,19 @@ def _steps(path: Path, problems: list[str]) -> Iterator[Step]:
         problems.append(f"{path}:{error.lineno}: {error.msg}")
 
 
+def _moved_twice(steps: Iterable[Step]) -> Iterator[str]:
+    """Steps that hide from the catalogue whether an earlier one has run: a run that resumes would do that again."""
+    moved: set[str] = set()
+    for step in steps:
+        for column in step.change.moves:
+            if column in moved:
+                yield (
+                    f"{step.where}: column {column} is added, dropped or renamed a second time: after a cut nobody "
+                    "could tell what has run"
+                )
+            moved.add(column)
+
+
 # -- splitting -------------------------------------------------------------------------------------------------
 
 TOKEN = re.compile(
@@ -155,11 +170,7 @@ def split(text: str) -> Iterator[tuple[int, str]]:
 
     SyntaxError, with a line, for a quote or comment that does not end.
     """
-    at, line, began, parts = 0, 1, 0, list[str]()
-
-    def statement() -> str:
-        return re.sub(r" +([,)])", r"\1", "".join(parts)).strip()
-
+    at, line, began, parts, apart = 0, 1, 0, list[str](), False
     while at < len(text):
         token = TOKEN.match(text, at)
         assert token is not None
@@ -169,18 +180,17 @@ def split(text: str) -> Iterator[tuple[int, str]]:
         elif kind == "open":
             raise SyntaxError(f"{piece} is never closed", ("", line, 0, ""))
         if kind == "end":
-            if statement():
-                yield began, statement()
+            if parts:
+                yield began, "".join(parts)
             parts.clear()
-        elif kind == "space":
-            parts.append(" " if parts and parts[-1] != " " else "")
-        else:
-            began = began if "".join(parts).strip() else line
-            parts.append(piece)
+        elif kind != "space":
+            began = began if parts else line
+            parts.append(f" {piece}" if parts and apart and piece not in (",", ")") else piece)
+        apart = kind == "space"
         line += piece.count("\n")
         at += len(piece)
-    if statement():
-        yield began, statement()
+    if parts:
+        yield began, "".join(parts)
 
 
 def _comment(text: str, at: int, line: int) -> str:

@@ -34,6 +34,9 @@ NOT_MODELLED = (
     "Cloud Map: HTTP namespaces; no instances and no DNS",
     "EC2: spot, dedicated hosts, IPv6 subnets; an AMI is accepted whatever its architecture",
     "IAM: policies are kept, and checked for form; none is evaluated",
+    "DSQL: PostgreSQL 16 on one machine; no distributed store, catalogue cache, price or query plan of DSQL's own",
+    "DSQL: wording of refusals, size accounting and index build times are approximate; IAM policies aren't evaluated",
+    "DSQL: PrivateLink, multi-Region clusters, backups and change streams",
     "anything else that AWS has and the sandbox doesn't: HTTP 501, NotImplemented",
 )
 """Where the sandbox isn't AWS, for `tecs sandbox status`."""
