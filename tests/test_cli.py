@@ -326,6 +326,16 @@ def test_naming_only_what_holds_data_is_refused_rather_than_removing_the_rest(te
     assert json.loads(gone.out)["outcomes"] == {"grafana-secret": "gone"}
 
 
+def test_a_group_that_holds_data_is_refused_like_the_data(tecs: Operator):
+    tecs("provision", "secrets", "-y")
+    changes = tecs.changes
+    refused = tecs("teardown", "secrets", "-y")
+    assert refused.status == 2
+    assert "grafana-secret stays without --with-data" in refused.err
+    assert "`tecs teardown secrets --with-data` removes it" in refused.err
+    assert tecs.changes == changes
+
+
 def test_what_lost_our_tags_is_left_alone_and_nothing_is_called_proven(tecs: Operator):
     tecs("provision", "temporal-ui-logs", "-y")
     group = "arn:aws:logs:eu-west-1:123456789012:log-group:/ecs/temporal-dev/temporal-ui"

@@ -217,7 +217,7 @@ def test_a_record_tells_what_was_made(world: World, name: str):
     assert (record["kind"], record["status"]) == (type(item).__name__, "ready")
     assert record["needs"] == sorted(item.needs())
     assert record["spec"].keys() == item.spec().keys() - type(item).unread
-    assert record.keys() == {"kind", "id", "status", "spec", "outputs", "needs"}
+    assert record.keys() == {"kind", "id", "status", "spec", "outputs", "needs", "order"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -282,6 +282,7 @@ def test_what_does_not_settle_in_time_says_so_and_can_be_waited_for_again(world)
         "id": world.cloud.the("a").id,
         "status": "creating",
         "needs": [],
+        "order": [],
         "outputs": 0,
         "spec": 0,
         "token": world.written()["a"]["token"],

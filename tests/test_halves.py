@@ -120,3 +120,29 @@ def test_what_was_made_after_a_long_refusal_is_recognised_though_the_answer_was_
     assert result.outcomes == {"adot-logs": "created"}
     assert refusals == -1
     assert result.seconds > 30
+
+
+def test_standalone_tasks_are_stopped_before_the_cluster_goes(runs: Runs):
+    runs.provision("cluster-capacity", "benchmark-task", "benchmark-sg", "private-0", "benchmark-asg")
+    ecs, state = client(runs.server.endpoint, "ecs"), runs.engine().state
+    network = {"subnets": [state.get("private-0")["id"]], "securityGroups": [state.get("benchmark-sg")["id"]]}
+    made = ecs.run_task(
+        cluster=f"{PROJECT}-cluster", taskDefinition=state.get("benchmark-task")["id"], launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": network},
+    )  # fmt: skip
+    assert made["tasks"][0]["lastStatus"] == "PROVISIONING"
+    result = runs.teardown()
+    assert result.ok, result.errors
+    assert not ecs.list_clusters()["clusterArns"]
+
+
+def test_another_tools_revision_in_our_family_is_neither_taken_for_ours_nor_removed(runs: Runs):
+    runs.provision("temporal-ui-task")
+    ecs, family = client(runs.server.endpoint, "ecs"), f"{PROJECT}-temporal-ui"
+    foreign = ecs.register_task_definition(
+        family=family, containerDefinitions=[{"name": "a", "image": "a", "memory": 64}]
+    )["taskDefinition"]["taskDefinitionArn"]
+    assert set(runs.provision("temporal-ui-task").outcomes.values()) == {"same"}
+    result = runs.teardown()
+    assert result.ok, result.errors
+    assert ecs.list_task_definitions(familyPrefix=family)["taskDefinitionArns"] == [foreign]

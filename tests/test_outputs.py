@@ -95,7 +95,7 @@ def test_an_existing_database_is_told_as_it_was_configured(whole, tmp_path):
 
 def test_every_command_is_one_that_a_shell_understands(whole):
     commands = {name: value for name, value in outputs(CONFIG, whole).items() if name.endswith("_command")}
-    assert len(commands) == len(SERVICES) + 2 + 2, "into every service, to two pages, two tasks"
+    assert len(commands) == len(SERVICES) + 2 + 3, "into every service, to two pages, two tasks and what one said"
     for name, command in commands.items():
         assert subprocess.run(["bash", "-n", "-c", command], capture_output=True).stderr == b"", name
         assert f"--region {REGION}" in command

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud import STACK, Project
 from fakes import FakeThing, FakeTitled, World
 from temporal_ecs import config, resources
 from temporal_ecs.errors import USAGE, ConfigError, TecsError
 from temporal_ecs.resource import ENVIRONMENT, Ref, Resource, plain
+from temporal_ecs.services import SERVICES
 from temporal_ecs.stack import Stack, discover, expand, load, revive
 
 
@@ -233,3 +235,31 @@ def test_the_stack_does_not_depend_on_anything_but_the_settings():
     first, second = load(config.load(None)), load(config.load(None))
     assert dict(first) == dict(second)
     assert list(first) == list(second)
+
+
+def test_what_tasks_and_hosts_use_is_removed_after_them(provisioned: Project):
+    """Without its way to ECS a host cannot say that its tasks have ended, and services stay DRAINING."""
+    state, order = provisioned.state, {}
+    for name in STACK:
+        later, todo = set(), [name]
+        while todo:
+            for follower in state.followers(todo.pop()):
+                if follower not in later:
+                    later.add(follower)
+                    todo.append(follower)
+        order[name] = later
+    services = {f"{service.title}-service" for service in SERVICES.values()}
+    hosts = {"ecs-asg", "benchmark-asg"}
+    for name in ("nat", "private-default", "private-0-routing", "ecs-instances-rules", "ecs-instance-policy"):
+        assert hosts | services <= order[name], name
+    for name in ("ecs-execution-policy", "ssmmessages-endpoint", "s3-endpoint", "vpc-endpoints-rules"):
+        assert services <= order[name], name
+    for service in SERVICES.values():
+        assert f"{service.title}-service" in order[f"{service.title}-rules"] & order[f"{service.role}-policy"]
+
+
+def test_an_order_removes_nobody(provisioned: Project):
+    engine = provisioned.engine()
+    assert engine.doomed(["temporal-frontend-service"], with_data=True) == {"temporal-frontend-service"}
+    assert engine.doomed(["container-insights-logs"], with_data=True) == {"container-insights-logs"}
+    assert engine.doomed(["ssm-endpoint"], with_data=True) == {"ssm-endpoint"}

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
-from .services import SERVICES, TEMPORAL
+from .services import PRESETS, SERVICES, TEMPORAL
 
 Check = Callable[[Any], str | None]
 
@@ -244,6 +244,12 @@ PROTECTED_VARIABLES = frozenset(
         "TEMPORAL_ELASTICSEARCH_HOST",
         "TEMPORAL_ELASTICSEARCH_INDEX",
         "AMP_ENDPOINT",
+        "TEMPORAL_ADDRESS",
+        "TEMPORAL_UI_PORT",
+        "GF_SERVER_HTTP_PORT",
+        "GF_SECURITY_ADMIN_USER",  # secrets: what stands in tecs.toml would reach the state
+        "GF_SECURITY_ADMIN_PASSWORD",
+        "AOT_CONFIG_CONTENT",
     }
 )
 """Variables that other parts of the stack depend on; overriding one would part the service from its cluster."""
@@ -282,6 +288,17 @@ class Config:
     def sizes(self) -> dict[str, int]:
         """CPU units of one task of each service."""
         return {name: service.cpu for name, service in self.services.items()}
+
+    def sized(self, preset: int | None) -> Config:
+        """With the sizes and counts of a preset for Temporal's services; as it is for None."""
+        if preset is None:
+            return self
+        services = {
+            name: dataclasses.replace(own, count=size.count, cpu=size.cpu, memory=size.memory)
+            for name, own in self.services.items()
+            if (size := PRESETS[preset].get(name))
+        }
+        return dataclasses.replace(self, services=MappingProxyType({**self.services, **services}))
 
     def private_cidr(self, index: int) -> str:
         """The range of private subnet `index`: the VPC's prefix and 4 bits."""
@@ -388,6 +405,11 @@ def _services(base: Mapping[str, Any], raw: Any, where: str, problems: list[str]
             problems += (
                 f"{where}.{name}.environment.{variable}: is set by tecs and must not change"
                 for variable in sorted(PROTECTED_VARIABLES & made[name].environment.keys())
+            )
+            problems += (
+                f"{where}.{name}.environment: {variable!r} is no name of a variable"
+                for variable in made[name].environment
+                if not re.fullmatch(r"[A-Za-z_]\w*", variable)
             )
     return MappingProxyType(made)
 

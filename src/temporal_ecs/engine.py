@@ -104,7 +104,7 @@ class Engine:
         What holds data stays, with everything that it stands in, unless `with_data`.
         """
         doomed = self.doomed(names, with_data=with_data)
-        return self._walk({n: self.state.users(n) & doomed for n in doomed}, self._teardown)
+        return self._walk({n: self.state.followers(n) & doomed for n in doomed}, self._teardown)
 
     def doomed(self, names: Iterable[str] | None = None, *, with_data: bool = False) -> set[str]:
         """The names that teardown would remove."""
@@ -400,14 +400,15 @@ class Engine:
 
     def _record(self, item: Resource, *, status: str, id_: str | None = None) -> Record:
         spec = {k: v for k, v in item.spec().items() if k not in item.unread}
-        needs = sorted(self.stack.needs(item.name))
+        declared = self.stack[item.name]
         return {
             "kind": type(item).__name__,
             "id": id_,
             "status": status,
             "spec": spec,
             "outputs": {},
-            "needs": needs,
+            "needs": sorted(declared.needs()),
+            "order": sorted(declared.order),
         }
 
     def _ours(self, item: Resource, live: Live) -> Steps[bool]:

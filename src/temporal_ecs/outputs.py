@@ -31,6 +31,7 @@ class _Facts:
 def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str, Any]]:
     project, region = config.project, config.region
     subnets = [facts.get(f"private-{index}") for index in range(config.zone_count)]
+    endpoint = facts.get("opensearch", "endpoint")
     plain = {
         "account": account,
         "region": region,
@@ -42,6 +43,7 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
         "nat_gateway_id": facts.get("nat"),
         "nat_gateway_public_ip": facts.get("nat-eip", "address"),
         "ecs_cluster_name": facts.get("cluster"),
+        "ecs_cluster_id": facts.get("cluster", "arn"),  # as Terraform's provider calls it
         "ecs_cluster_arn": facts.get("cluster", "arn"),
         "ecs_instances_security_group_id": facts.get("ecs-instances-sg"),
         "ecs_exec_log_group_name": facts.get("ecs-exec-logs"),
@@ -54,7 +56,8 @@ def _outputs(config: Config, facts: _Facts, account: str) -> Iterator[tuple[str,
         "opensearch_domain_name": facts.get("opensearch"),
         "opensearch_domain_id": facts.get("opensearch", "domain_id"),
         "opensearch_domain_arn": facts.get("opensearch", "arn"),
-        "opensearch_endpoint": facts.get("opensearch", "endpoint"),
+        "opensearch_endpoint": endpoint,
+        "opensearch_dashboard_endpoint": endpoint and f"{endpoint}/_dashboards",
         "opensearch_visibility_index": config.opensearch.visibility_index,
         "prometheus_workspace_id": facts.get("prometheus"),
         "prometheus_workspace_arn": facts.get("prometheus", "arn"),
@@ -82,6 +85,7 @@ def _names(facts: _Facts) -> Iterator[tuple[str, Any]]:
         "temporal-ui-task",
         "adot-task",
         "benchmark-task",
+        "opensearch-setup-task",
     ):
         word = role.replace("-", "_")
         yield f"{word}_role_arn", facts.get(f"{role}-role", "arn")
@@ -120,6 +124,8 @@ def _commands(config: Config, facts: _Facts, subnets: list[Any]) -> Iterator[tup
         ready = facts.get(f"{title}-task") and group and all(places)
         family = f"{project}-{title}"
         yield f"{name}_command", _run_task(cluster, family, where, places, [group], region) if ready else None
+    logs = facts.get("benchmark-logs")
+    yield "benchmark_get_results_command", logs and _results(cluster, f"{project}-benchmark", logs, region)
 
 
 def _task(cluster: str, service: str, region: str) -> str:
@@ -144,6 +150,16 @@ def _forward(cluster: str, service: str, container: str, region: str, port: int)
         f'aws ssm start-session --target "ecs:{cluster}_${{TASK##*/}}_${{RUNTIME}}" '
         "--document-name AWS-StartPortForwardingSession "
         f"--parameters 'portNumber={port},localPortNumber={port}' --region {region}"
+    )
+
+
+def _results(cluster: str, family: str, group: str, region: str) -> str:
+    """What the latest benchmark task logged."""
+    return (
+        f"TASK=$(aws ecs list-tasks --cluster {cluster} --family {family} --desired-status STOPPED --region {region} "
+        "--query 'taskArns[0]' --output text) && "
+        f'aws logs get-log-events --log-group-name {group} --log-stream-name "benchmark/benchmark/${{TASK##*/}}" '
+        f"--region {region} --query 'events[].message' --output text"
     )
 
 

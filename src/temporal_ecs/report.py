@@ -140,8 +140,8 @@ class Plain:
             if time.monotonic() - self._spoke >= HEARTBEAT:
                 rows = self._doing.rows()
                 shown = ", ".join(
-                    f"{name} {duration(seconds)}" + (f" ({remark})" if remark else "")
-                    for name, _, seconds, remark in rows[:4]
+                    f"{name} {duration(seconds)}" + (f" ({remark})" if (remark := typical or what) else "")
+                    for name, what, seconds, typical in rows[:4]
                 )
                 more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
                 if shown:

@@ -24,6 +24,10 @@ ENVIRONMENT = "aws"
 """The name under which a Ref reaches facts of the AWS account itself: `account`, `partition`."""
 
 
+UNDECLARED = frozenset({"name", "labels", "after", "order"})
+"""Fields of a resource that say nothing of what it is."""
+
+
 class Ref(NamedTuple):
     """A value that another resource will have once it exists. A Ref in a field *is* the dependency."""
 
@@ -43,7 +47,8 @@ class Resource:
 
     name: str
     labels: Mapping[str, str] | None = None  # tags beside those that every resource carries
-    after: tuple[str, ...] = ()  # order without data, rare
+    after: tuple[str, ...] = ()  # needed without data, rare
+    order: tuple[str, ...] = ()  # made before this and removed after it, though this would be there without them
 
     group: ClassVar[str] = ""
     listing: ClassVar[str] = ""  # kinds with one listing share its rows; default: the kind's own name
@@ -94,11 +99,15 @@ class Resource:
 
     def spec(self) -> dict[str, Any]:
         """The declared fields, by name, as plain JSON values (Refs excepted)."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("name", "labels", "after")}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in UNDECLARED}
 
     def needs(self) -> frozenset[str]:
-        """Names of the resources that this one refers to or comes after."""
+        """Names of the resources that this one refers to or cannot be without."""
         return frozenset({ref.name for ref in _refs(self.spec()) if ref.name != ENVIRONMENT} | set(self.after))
+
+    def follows(self) -> frozenset[str]:
+        """Names of the resources that are made before this one, and removed after it."""
+        return self.needs() | set(self.order)
 
     def resolve(self, value_of: Callable[[Ref], Any]) -> Self:
         """A copy in which every Ref is replaced by its value; KeyError from `value_of` passes through."""

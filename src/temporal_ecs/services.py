@@ -30,6 +30,7 @@ class Service:
     membership: int | None = None  # ringpop port; ringpop dials task addresses, not Service Connect
     http: int | None = None
     connections: int = 0
+    checked: bool = True  # whether its container has a health check
 
     @property
     def temporal(self) -> bool:
@@ -86,7 +87,7 @@ SERVICES: Mapping[str, Service] = {
         ),
         Service(name="ui", title="temporal-ui", cpu=256, memory=512, count=1, role="temporal-ui-task", http=8080),
         Service(name="grafana", title="grafana", cpu=256, memory=512, count=1, role="grafana-task", http=3000),
-        Service(name="adot", title="adot", cpu=256, memory=512, count=1, role="adot-task"),
+        Service(name="adot", title="adot", cpu=256, memory=512, count=1, role="adot-task", checked=False),
     )
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .config import Config
 from .errors import ConfigError, TecsError
-from .resource import Resource
+from .resource import UNDECLARED, Resource
 from .state import Record
 
 
@@ -28,14 +28,14 @@ class Stack(Mapping[str, Resource]):
                 raise TecsError(f"{item.name!r} is declared twice", "This is a bug in tecs.")
             by_name[item.name] = item
         for item in by_name.values():
-            for need in sorted(item.needs() - by_name.keys()):
-                raise TecsError(f"{item.name} needs {need!r}, which nothing declares{_near(need, by_name)}")
+            for need in sorted(item.follows() - by_name.keys()):
+                raise TecsError(f"{item.name} needs {need!r}, which nothing declares{near(need, by_name)}")
         try:
-            order = TopologicalSorter({n: sorted(r.needs()) for n, r in by_name.items()}).static_order()
+            order = TopologicalSorter({n: sorted(r.follows()) for n, r in by_name.items()}).static_order()
             self._resources = {name: by_name[name] for name in order}
         except CycleError as error:
             raise TecsError("dependency cycle: " + " -> ".join(error.args[1])) from None
-        self._needs = {name: item.needs() for name, item in self._resources.items()}
+        self._needs = {name: item.follows() for name, item in self._resources.items()}
 
     def __getitem__(self, name: str) -> Resource:
         return self._resources[name]
@@ -47,6 +47,7 @@ class Stack(Mapping[str, Resource]):
         return len(self._resources)
 
     def needs(self, name: str) -> frozenset[str]:
+        """What is made before `name`: all that it needs, and what its order asks for."""
         return self._needs[name]
 
     def groups(self) -> dict[str, list[str]]:
@@ -67,7 +68,7 @@ def expand(words: Collection[str], groups: Mapping[str, Collection[str]], names:
             chosen += groups[word]
         else:
             raise ConfigError(
-                f"unknown resource or group {word!r}{_near(word, [*names, *groups])}",
+                f"unknown resource or group {word!r}{near(word, [*names, *groups])}",
                 f"Nothing was changed. Groups: {', '.join(sorted(groups))}.",
             )
     return list(dict.fromkeys(chosen))
@@ -81,7 +82,7 @@ def revive(name: str, record: Record) -> Resource:
             f"{name} is a {record['kind']}, which this tecs does not know",
             f"Use the tecs that made it, or delete it by hand and run `tecs state forget {name}`.",
         )
-    known = {f.name for f in fields(kind)} - {"name", "labels", "after"}
+    known = {f.name for f in fields(kind)} - UNDECLARED
     try:
         spec: dict[str, Any] = {k: v for k, v in record["spec"].items() if k in known}
         unread: dict[str, Any] = dict.fromkeys(kind.unread)
@@ -106,6 +107,7 @@ def discover() -> Iterator[ModuleType]:
         yield import_module(info.name)
 
 
-def _near(word: str, known: Collection[str]) -> str:
+def near(word: str, known: Collection[str]) -> str:
+    """ ", did you mean …?" for a word that is close to a known one."""
     near = get_close_matches(word, known, 1)
     return f", did you mean {near[0]!r}?" if near else ""

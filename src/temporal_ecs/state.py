@@ -21,7 +21,7 @@ FORMAT = 1
 PARTS = frozenset({"kind", "id", "status", "spec", "outputs", "needs"})
 
 Record = dict[str, Any]
-"""kind, id, status (creating, ready, deleting), spec, outputs, needs; and the client token while creating."""
+"""kind, id, status (creating, ready, deleting), spec, outputs, needs, order; and the client token while creating."""
 
 
 class State:
@@ -39,6 +39,7 @@ class State:
         self.account = account
         self._serial = 0
         self._lineage = uuid.uuid4().hex
+        self._preset: int | None = None
         self._records: dict[str, Record] = {}
         self._encoded: dict[str, str] = {}
         self._seen: tuple[int, ...] | None = None  # which file it was that we read or wrote last
@@ -69,6 +70,7 @@ class State:
                     f"{self.path} is for {key} {data[key]}, not {wanted}", f"Nothing was changed. {way_out}"
                 )
         self._records, self._serial, self._lineage = data["resources"], data["serial"], data["lineage"]
+        self._preset = data.get("preset")
 
     @property
     def backup(self) -> Path:
@@ -87,6 +89,12 @@ class State:
     def users(self, name: str) -> frozenset[str]:
         """Names of the recorded resources that need `name`."""
         return frozenset(n for n, record in self._copy().items() if name in record["needs"])
+
+    def followers(self, name: str) -> frozenset[str]:
+        """Names of the recorded resources that are to be removed before `name`: those that need it, and those that
+        only work while it is there."""
+        rows = self._copy().items()
+        return frozenset(n for n, record in rows if name in record["needs"] or name in record.get("order", ()))
 
     def needs(self, name: str) -> frozenset[str]:
         """Names of the recorded resources that `name` needs."""
@@ -110,6 +118,18 @@ class State:
                 self._encoded.pop(name, None)
                 self._save()
 
+    @property
+    def preset(self) -> int | None:
+        """The preset, in workflows per second, by which `scale up` sized the tasks; None: by tecs.toml."""
+        return self._preset
+
+    @preset.setter
+    def preset(self, wps: int | None) -> None:
+        with self._mutex:
+            if self._preset != wps:
+                self._preset = wps
+                self._save()
+
     def token(self, name: str) -> str:
         """A client token for the next creation of `name`: 36 characters, another after every write of this file."""
         return str(uuid.uuid5(uuid.UUID(self._lineage), f"{name}:{self._serial}"))
@@ -120,6 +140,8 @@ class State:
             if name not in self._encoded:  # encode what changed, not the whole: there are hundreds of writes
                 self._encoded[name] = json.dumps(self._records[name], indent=2, sort_keys=True).replace("\n", "\n    ")
         head = {**self._bound, "lineage": self._lineage, "serial": self._serial}
+        if self._preset is not None:
+            head["preset"] = self._preset
         lines = [f'  "{key}": {json.dumps(value)}' for key, value in head.items()]
         rows = ",\n".join(f"    {json.dumps(name)}: {self._encoded[name]}" for name in sorted(self._records))
         lines.append('  "resources": {' + (f"\n{rows}\n  " if rows else "") + "}")
@@ -172,6 +194,15 @@ def _parse(text: str) -> dict[str, Any]:
         if any(not isinstance(record, dict) or not record.keys() >= PARTS for record in data["resources"].values()):
             raise ValueError("a record is not whole")
     return data
+
+
+def preset_of(path: Path) -> int | None:
+    """The preset that the state file at `path` records, if there is one that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("preset")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def set_aside(path: Path) -> Path | None:

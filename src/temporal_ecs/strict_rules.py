@@ -56,6 +56,15 @@ def _essential(params: Params) -> Iterator[Wrong]:
         yield "containerDefinitions", "must hold an essential container"
 
 
+def _one_source(params: Params) -> Iterator[Wrong]:
+    """RegisterTaskDefinition: "The secret name must be unique and not shared with any new or existing environment
+    variables"."""
+    for index, container in enumerate(params["containerDefinitions"]):
+        secrets = {pair["name"] for pair in container.get("secrets", ())}
+        for shared in sorted(secrets & {pair.get("name", "") for pair in container.get("environment", ())}):
+            yield f"containerDefinitions[{index}].environment", f"has {shared}, which is a secret too"
+
+
 def _deployment(params: Params) -> Iterator[Wrong]:
     """CreateService: 100 and 100, or a maximum below the minimum, leave no room to replace a task."""
     configuration = params.get("deploymentConfiguration") or {}
@@ -182,7 +191,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
         must("containerDefinitions", bool, "must hold a container"),
         matches(f"{_CONTAINERS}.name", _ECS_NAME, _ECS_NAME_TEXT),
         unique(f"{_CONTAINERS}.name", "container names"),
-        _essential, _task_size,
+        _essential, _one_source, _task_size,
         within(f"{_CONTAINERS}.memory", 4, 25_165_824),  # Docker's floor
         within(f"{_CONTAINERS}.healthCheck.interval", 5, 300),  # HealthCheck
         within(f"{_CONTAINERS}.healthCheck.timeout", 2, 120),

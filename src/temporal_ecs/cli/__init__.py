@@ -23,9 +23,13 @@ COMMANDS = {  # name: (module of this package, one line for --help), so that hel
     "status": ("lifecycle", "Show resources and services."),
     "output": ("lifecycle", "Print ids, endpoints and ready-to-run commands."),
     "state": ("state", "Look at and mend the state file."),
+    "scale": ("scale", "Start or stop the services in order, each step proven."),
     "schema": ("dsql", "Temporal's schema in DSQL: status, setup, update."),
     "membership": ("dsql", "Show the ring's rows against the running tasks."),
     "clean-membership": ("dsql", "Delete stale rows of the ring."),
+    "exec": ("access", "Open a shell in a task."),
+    "forward": ("access", "Reach the UI, Grafana or the frontend from this machine."),
+    "logs": ("access", "Show what a service logs."),
     "sandbox": ("sandbox", "Run the local AWS to try tecs on."),
 }
 

@@ -18,6 +18,7 @@ from temporal_ecs.errors import ConfigError, TecsError
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
+    from temporal_ecs.clock import Clock
     from temporal_ecs.config import Config
     from temporal_ecs.dsql.database import Database
     from temporal_ecs.engine import Engine
@@ -72,7 +73,14 @@ class App:
     def stack(self) -> Stack:
         from temporal_ecs.stack import load
 
-        return load(self.config)
+        return load(self.sized)
+
+    @property
+    def sized(self) -> Config:
+        """The configuration with the preset that `scale up` chose, if it did."""
+        from temporal_ecs.state import preset_of
+
+        return self.config.sized(preset_of(self.state_path))
 
     @cached_property
     def aws(self) -> Aws:
@@ -129,6 +137,12 @@ class App:
         from temporal_ecs.engine import Engine
 
         return Engine(self.stack, self.state, self.aws, poll=self.poll, **options)
+
+    @cached_property
+    def clock(self) -> Clock:
+        from temporal_ecs.clock import Clock
+
+        return Clock()
 
     @property
     def poll(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def plan(app: App, names: tuple[str, ...], *, check: bool) -> None:
 
     chosen = _chosen(app, names)
     changes = app.engine.plan(chosen)
-    counts, sizes = app.config.counts, app.config.sizes
+    counts, sizes = app.sized.counts, app.sized.sizes
     if app.talk.json:
         app.talk.data(plan_data(changes) | ({} if names else {"dsql_connections": connections_data(counts, sizes)}))
     else:
@@ -121,7 +121,7 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
         groups = groups_of(app.stack, app.state)
         chosen = expand(names, groups, [*app.stack, *app.state.names()]) if names else None
         stays = {} if with_data else staying(app.state, chosen)
-        _refuse_named_data(names, stays)
+        _refuse_named_data(names, groups, stays)
         doomed = app.engine.doomed(chosen, with_data=with_data)
         show_doomed(app.talk, doomed, groups, stays)
         if with_data and app.engine.kept() & doomed:
@@ -136,14 +136,15 @@ def teardown(app: App, names: tuple[str, ...], typed: str | None, *, with_data: 
     app.conclude(result, left=left)
 
 
-def _refuse_named_data(names: tuple[str, ...], stays: Mapping[str, str]) -> None:
-    """Whoever names a database and nothing else would be surprised to lose all but the database."""
-    for name in names:
-        if name in stays:
-            raise ConfigError(
-                f"{name} stays without --with-data: {stays[name]}",
-                f"Nothing was changed. `tecs teardown {name} --with-data` removes it and what uses it.",
-            )
+def _refuse_named_data(words: tuple[str, ...], groups: Mapping[str, Collection[str]], stays: Mapping[str, str]) -> None:
+    """Whoever names a database, or its group, would be surprised to lose all but the database."""
+    for word in words:
+        for name in (word, *groups.get(word, ())):
+            if name in stays and (name == word or stays[name].startswith("holds")):
+                raise ConfigError(
+                    f"{name} stays without --with-data: {stays[name]}",
+                    f"Nothing was changed. `tecs teardown {word} --with-data` removes it and what uses it.",
+                )
 
 
 def _tell_what_is_left(app: App, left: list[str], *, beyond: bool) -> None:

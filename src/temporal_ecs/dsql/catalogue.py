@@ -124,8 +124,8 @@ def _differences(wanted: Table, found: FoundTable | None) -> Iterator[Difference
         return
     for column in wanted.columns:
         yield from _of_column(name, column, found.columns.get(column.name))
-    for extra in found.columns.keys() - {column.name for column in wanted.columns}:
-        yield Difference(f"column {name}.{extra}", found.columns[extra].type, "no such column", "extra")
+    for extra in sorted(found.columns.keys() - {column.name for column in wanted.columns}):
+        yield _of_extra(name, found.columns[extra])
     if found.key != wanted.key:
         yield Difference(f"primary key of {name}", _list(found.key), _list(wanted.key))
     for index in wanted.indexes:
@@ -147,6 +147,13 @@ def _of_column(table: str, wanted: Column, found: Column | None) -> Iterator[Dif
         yield Difference(where, _nullable(found), _nullable(wanted))
     if found.default != wanted.default:
         yield Difference(where, f"default {found.default or 'none'}", f"default {wanted.default or 'none'}")
+
+
+def _of_extra(table: str, found: Column) -> Difference:
+    """A column that nobody asked for: in the way when a row cannot be written without it."""
+    required = not found.nullable and found.default is None
+    told = f"{found.type} NOT NULL" if required else found.type
+    return Difference(f"column {table}.{found.name}", told, "no such column", "differs" if required else "extra")
 
 
 def _of_index(wanted: Index, found: FoundIndex | None) -> Iterator[Difference]:

@@ -15,7 +15,12 @@ from .database import Database
 CLUSTER_NAME = "active"
 """currentClusterName in the runtime image's template; rows of other names are of remote clusters."""
 
-ROWS = "SELECT cluster_name, data FROM cluster_metadata_info WHERE metadata_partition = 0 ORDER BY cluster_name"
+ENCODING = "Proto3"
+"""The servers' word in data_encoding; whatever else stands there is not guessed at."""
+
+ROWS = """
+SELECT cluster_name, data, data_encoding FROM cluster_metadata_info WHERE metadata_partition = 0 ORDER BY cluster_name
+"""
 
 # Field numbers of temporal.server.api.persistence.v1.ClusterMetadata (cluster_metadata.proto).
 SHARD_COUNT, CLUSTER_ID = 2, 3
@@ -31,12 +36,13 @@ class ClusterMetadata(NamedTuple):
 
 def read(database: Database) -> ClusterMetadata | None:
     """Our cluster's row; None before a server has started on this database. The table must exist."""
-    rows = {name: bytes(data) for name, data in database.rows(ROWS)}
+    rows = {name: (bytes(data), encoding) for name, data, encoding in database.rows(ROWS)}
     name = CLUSTER_NAME if CLUSTER_NAME in rows or len(rows) != 1 else next(iter(rows))
     if name not in rows:
         return None
+    data, encoding = rows[name]
     try:
-        fields = _fields(rows[name])
+        fields = _fields(data) if encoding == ENCODING else {}
     except (IndexError, ValueError):
         return ClusterMetadata(name, None, "")
     shards, id_ = fields.get(SHARD_COUNT), fields.get(CLUSTER_ID, b"")
@@ -66,6 +72,8 @@ def _fields(message: bytes) -> dict[int, int | bytes]:
         nonlocal at
         value = shift = 0
         while True:
+            if shift > 63:
+                raise ValueError("too long a number")
             byte = message[at]
             at += 1
             value |= (byte & 0x7F) << shift
@@ -76,16 +84,17 @@ def _fields(message: bytes) -> dict[int, int | bytes]:
     while at < len(message):
         tag = varint()
         number, wire = tag >> 3, tag & 7
+        if not number:
+            raise ValueError("field 0")
         if wire == 0:
             fields[number] = varint()
-        elif wire == 2:
-            size = varint()
+        elif wire in (1, 2, 5):
+            size = varint() if wire == 2 else 8 if wire == 1 else 4
             if at + size > len(message):
                 raise ValueError("cut short")
-            fields[number] = message[at : at + size]
+            if wire == 2:
+                fields[number] = message[at : at + size]
             at += size
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
         else:
             raise ValueError(f"wire type {wire}")
     return fields

@@ -310,7 +310,7 @@ def newer(database: Database, migrations: Sequence[Migration], *, shards: int) -
         raise TecsError("this database has no schema version", "Nothing was changed. Run `tecs schema setup` first.")
     chosen = [m for m in migrations if number(m.version) > number(found.version)]
     if chosen:
-        _refuse_broken(found)
+        _refuse_broken(found, chosen)
     return chosen
 
 
@@ -339,17 +339,36 @@ def update(
     return [migration.version for migration in chosen]
 
 
-def _refuse_broken(found: Found) -> None:
-    """TecsError when the database has not got what its own version says; only versions that tecs carries are known."""
+def _refuse_broken(found: Found, chosen: Sequence[Migration]) -> None:
+    """TecsError when the database has not got what its own version says; only versions that tecs carries are known.
+
+    What `chosen` changes may have been changed already, by a run that was cut; what they bring must be right.
+    """
     schema = wanted()
-    if found.version not in {version.version for version in schema.versions}:
+    known = {version.version for version in schema.versions}
+    if found.version not in known:
         return
-    broken = [d for d in found.catalogue.differences(schema.until(found.version)) if d.kind != "extra"]
+    now = schema.until(found.version)
+    then = schema.until(max((m.version for m in chosen if m.version in known), key=number, default=found.version))
+    differences = found.catalogue.differences(now)
+    differences += [d for d in found.catalogue.differences(then) if d.kind == "differs" and d not in differences]
+    changing = _changing(chosen, then)
+    broken = [d for d in differences if d.kind != "extra" and d.where not in changing]
     if broken:
         raise TecsError(
             f"this database is not what its version {found.version} says:\n{_listed(broken)}",
             "Nothing was changed. Mend this first; an update on top would hide it.",
         )
+
+
+def _changing(migrations: Sequence[Migration], schema: TemporalSchema) -> set[str]:
+    """What changes in tables that exist, as differences name it; an index goes with its table or column."""
+    changes = [step.change for migration in migrations for step in migration.steps]
+    changing = {change.label for change in changes} | {f"column {move}" for change in changes for move in change.moves}
+    for index in schema.indexes:
+        if changing & {f"table {index.table}", *(f"column {index.table}.{column}" for column in index.columns)}:
+            changing.add(f"index {index.name}")
+    return changing
 
 
 def _apply(database: Database, step: Step, emit: Emit) -> None:

@@ -149,4 +149,11 @@ def declare(config: Config) -> Iterator[Resource]:
             protected=title == "ecs",
             propagated=tuple(sorted(inherited)),
             labels=inherited,
+            # Hosts need their way to ECS for as long as they live: without it services stay DRAINING.
+            order=(
+                "private-default",
+                *(f"private-{index}-routing" for index in range(config.zone_count)),
+                "ecs-instances-rules",
+                "ecs-instance-policy",
+            ),
         )

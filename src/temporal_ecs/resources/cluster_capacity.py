@@ -52,6 +52,11 @@ class ClusterCapacity(Resource):
         self._put(aws, list(self.providers), list(self.strategy))
 
     def delete(self, aws: Aws, live: Live) -> None:  # noqa: ARG002
+        """Standalone tasks hold the providers, and would hold the cluster: they are stopped."""
+        pages = aws.ecs.get_paginator("list_tasks").paginate(cluster=self.cluster)
+        for page in pages:
+            for arn in page["taskArns"]:
+                aws.ecs.stop_task(cluster=self.cluster, task=arn, reason="tecs teardown")
         self._put(aws, [], [])
 
     def _put(self, aws: Aws, providers: list[Any], strategy: list[Any]) -> None:

@@ -92,5 +92,6 @@ def declare(config: Config) -> Iterator[Resource]:
         insights="enabled",
         exec_log_group=Ref("ecs-exec-logs"),
         namespace=Ref("namespace", "arn"),
-        after=("ecs-service-role", "container-insights-logs"),
+        after=("ecs-service-role",),
+        order=("container-insights-logs",),
     )

@@ -110,7 +110,7 @@ class EcsService(Resource):
     def _rollout(self, row: dict[str, Any]) -> str:
         percents = row["deploymentConfiguration"]
         low, high = percents["minimumHealthyPercent"], percents["maximumPercent"]
-        fitting = {surge(row["desiredCount"]), surge(self.count or 0)}
+        fitting = {surge(row["desiredCount"] or self.count or 0)}
         return ONE_AT_A_TIME if low == 100 and high in fitting else f"{low} to {high} %"
 
     def create(self, aws: Aws, token: str) -> str:
@@ -140,6 +140,8 @@ class EcsService(Resource):
         }
         settings = self._settings(live["desired"] or self.count)
         wanted = {parts[field]: settings[parts[field]] for field in sorted(changed)}
+        if "capacity" in changed:  # ECS refuses another strategy without a new deployment
+            wanted["forceNewDeployment"] = True
         aws.ecs.update_service(cluster=self.cluster, service=self.service_name, **wanted)
 
     def delete(self, aws: Aws, live: Live) -> None:
@@ -195,12 +197,24 @@ ZONES = {"type": "spread", "field": "attribute:ecs.availability-zone"}
 INSTANCES = {"type": "spread", "field": "instanceId"}
 
 
-def _after(service: Service) -> tuple[str, ...]:
-    """Tasks resolve only endpoints that exist when their deployment is made: publishers come first."""
-    if service.name == "frontend" or service.name == "grafana":
-        return ("cluster-capacity",)
-    publishers = ("frontend",) if service.temporal else tuple(each.name for each in TEMPORAL)
-    return ("cluster-capacity", *(f"{SERVICES[name].title}-service" for name in publishers))
+ENDPOINTS = ("ecr-api", "ecr-dkr", "logs", "ssm", "ssmmessages", "secretsmanager", "aps-workspaces", "s3")
+
+
+def _order(service: Service) -> tuple[str, ...]:
+    """What a service's tasks use until they have ended: rights, rules, ways out. And publishers come first: tasks
+    resolve only endpoints that exist when their deployment is made."""
+    publishers: tuple[str, ...] = ("frontend",) if service.temporal else tuple(each.name for each in TEMPORAL)
+    if service.name in ("frontend", "grafana"):
+        publishers = ()
+    rules = (f"{service.title}-rules", "opensearch-rules") if service.temporal else (f"{service.title}-rules",)
+    policies = (f"{service.role}-policy", "ecs-execution-policy")
+    return (
+        *(f"{SERVICES[name].title}-service" for name in publishers),
+        *rules,
+        *policies,
+        *(f"{name}-endpoint" for name in ENDPOINTS),
+        "vpc-endpoints-rules",
+    )
 
 
 def declare(config: Config) -> Iterator[Resource]:
@@ -217,5 +231,6 @@ def declare(config: Config) -> Iterator[Resource]:
             service_connect=_service_connect(service),
             count=config.services[service.name].count,
             labels={"Service": "adot-collector" if service.name == "adot" else service.name},
-            after=_after(service),
+            after=("cluster-capacity",),
+            order=_order(service),
         )

@@ -59,8 +59,11 @@ class TaskDefinition(Resource):
     initial = frozenset({"first_image"})
     unread = frozenset({"first_image"})
 
-    def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002, ARG002
+    def find(self, aws: Aws, id: str | None) -> Live | None:  # noqa: A002
+        """The family's newest revision; ours by its id, where another tool registered a newer one."""
         answer = aws.answer(self, "ecs", "describe_task_definition", taskDefinition=self.family, include=["TAGS"])
+        if id and answer["taskDefinition"]["taskDefinitionArn"] != id and not aws.owns(self, _tags(answer)):
+            answer = aws.answer(self, "ecs", "describe_task_definition", taskDefinition=id, include=["TAGS"])
         row = answer["taskDefinition"]
         if row["status"] != "ACTIVE":
             return None
@@ -69,8 +72,8 @@ class TaskDefinition(Resource):
             "id": row["taskDefinitionArn"],
             "family": row["family"],
             "compatibility": row.get("requiresCompatibilities", [""])[0],
-            "cpu": int(row["cpu"]),
-            "memory": int(row["memory"]),
+            "cpu": int(row.get("cpu") or 0),
+            "memory": int(row.get("memory") or 0),
             "network_mode": row["networkMode"],
             "architecture": row.get("runtimePlatform", {}).get("cpuArchitecture", ""),
             "execution_role": row.get("executionRoleArn"),
@@ -78,7 +81,7 @@ class TaskDefinition(Resource):
             "image": container.pop("image"),
             "container": declared(container, self.container) | _variables(container),
             "arn": row["taskDefinitionArn"],
-            "tags": {tag["key"]: tag["value"] for tag in answer.get("tags", ())},
+            "tags": _tags(answer),
         }
 
     def create(self, aws: Aws, token: str) -> str:  # noqa: ARG002
@@ -123,6 +126,10 @@ class TaskDefinition(Resource):
             tags=aws.tag_list(self, "key", "value"),
         )
         return str(made["taskDefinition"]["taskDefinitionArn"])
+
+
+def _tags(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in answer.get("tags", ())}
 
 
 def _readable(row: Mapping[str, Any]) -> Container:

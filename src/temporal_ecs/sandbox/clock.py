@@ -30,6 +30,10 @@ DELAYS = {
     "capacity provider association": 20,  # attachmentsStatus UPDATE_IN_PROGRESS
     "ecs service drain": 30,  # DRAINING until INACTIVE, without tasks
     "service connect clean-up": 120,  # ECS removes its Cloud Map services some minutes after the service
+    "agent registration": 30,  # from a running instance to a container instance
+    "task attach": 10,  # PROVISIONING: the network interface
+    "image pull": 15,  # PENDING
+    "task stop": 10,  # SIGTERM to STOPPED; Temporal drains
     "task eni detach": 60,  # the address of a stopped task holds its security group for 1 to 15 min
     "task definition delete": 5,  # DELETE_IN_PROGRESS, while nothing refers to it
 }
@@ -53,9 +57,11 @@ class Clock:
         """Do `action` once the named delay has passed."""
         self.in_seconds(DELAYS[delay], action)
 
-    def in_seconds(self, seconds: float, action: Action) -> None:
-        """Do `action` once that many of AWS's seconds have passed."""
-        heapq.heappush(self._due, (self.now() + seconds / self.speed, next(self._order), action))
+    def in_seconds(self, seconds: float, action: Action, *, at_least: float = 0.0) -> None:
+        """Do `action` once that many of AWS's seconds have passed, and `at_least` so many of ours: what is done again
+        and again must not be due at once."""
+        due = self.now() + max(seconds / self.speed, at_least)
+        heapq.heappush(self._due, (due, next(self._order), action))
 
     def catch_up(self) -> None:
         """Do what has fallen due, in order, including what that makes due at once."""

@@ -24,7 +24,8 @@ from temporal_ecs.sandbox.aws.dsql import Dsql
 from temporal_ecs.sandbox.clock import DELAYS, Clock
 from temporal_ecs.sandbox.dsql import Limits, StandIn
 from temporal_ecs.sandbox.front import Call, Front, Hook
-from temporal_ecs.sandbox.world import WORLD, Fault
+from temporal_ecs.sandbox.ring import Gossip, processes
+from temporal_ecs.sandbox.world import WORLD, Fault, idle
 
 __all__ = ["Call", "Fault", "Server"]
 
@@ -34,7 +35,8 @@ class Server:
 
     `speed` divides AWS's delays; infinite means none. `before` and `after` run under the global lock, just
     before and just after a request acts; a Fault raised by `before` becomes the answer. In a child that was
-    forked from inside a hook, a new Server serves what the parent had. `dsql` starts, stops and is emptied with it.
+    forked from inside a hook, a new Server serves what the parent had. `dsql` starts, stops and is emptied with it;
+    where there is one, tasks of Temporal's services are members of its ring, by `gossip`.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Server:
         after: Hook | None = None,
         now: Callable[[], float] = time.monotonic,
         dsql: StandIn | None = None,
+        gossip: Gossip | None = None,
     ) -> None:
         self._port, self._speed, self._now = port, speed, now
-        self.dsql = dsql
+        self.dsql, self.gossip = dsql, gossip or Gossip()
         self._http: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
         WORLD.account = account
@@ -61,6 +64,7 @@ class Server:
         WORLD.clock.speed, WORLD.clock.now = self._speed, self._now
         if self.dsql:
             self.dsql.start(wait=False)
+            WORLD.processes = processes(self.gossip, self.dsql)
         self._http = make_server("127.0.0.1", self._port, self._answer, threaded=True, request_handler=_Quiet)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
@@ -75,6 +79,8 @@ class Server:
             self._thread.join()
             self._http = self._thread = None
         if self.dsql:
+            WORLD.processes = idle
+            self.gossip.stop()
             self.dsql.stop()
 
     def __enter__(self) -> Server:
@@ -110,6 +116,7 @@ class Server:
         with WORLD.lock:
             WORLD.reset()
             self.calls.clear()
+        self.gossip.stop()
         if self.dsql:
             self.dsql.reset()
 

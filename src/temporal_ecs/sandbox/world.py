@@ -33,13 +33,17 @@ class Fault(Exception):  # noqa: N818  # it is AWS's answer, not an error of our
 
 
 class World:
-    """The account, its clock, and the state classes of each region."""
+    """The account, its clock, and the state classes of each region.
+
+    `processes` makes what runs in a task's container.
+    """
 
     def __init__(self) -> None:
         self.account = "123456789012"
         self.clock = Clock()
         self.lock = threading.RLock()
         self._states: dict[tuple[type, str], Any] = {}
+        self.processes: Callable[[Any], Any] = idle
 
     def state(self, kind: type[S], region: str) -> S:
         """The one instance of a state class in a region, made on first use."""
@@ -55,6 +59,13 @@ class World:
             BackendDict.reset()
             self._states.clear()
             self.clock.clear()
+
+
+def idle(_: Any) -> Any:
+    """A process that does nothing until it is stopped."""
+    from temporal_ecs.sandbox.aws.ecs.tasks import Idle
+
+    return Idle()
 
 
 WORLD = World()

@@ -10,6 +10,8 @@ from moto.ec2.models.instances import InstanceState
 from temporal_ecs.sandbox.aws import iam
 from temporal_ecs.sandbox.aws.autoscaling.state import Group, Scaling, find
 from temporal_ecs.sandbox.aws.ec2 import templates
+from temporal_ecs.sandbox.aws.ecs import instances as hosts
+from temporal_ecs.sandbox.aws.ecs import scheduler
 from temporal_ecs.sandbox.world import Fault, Request, moment, operation, page, tag_dict, uuid
 
 
@@ -43,6 +45,8 @@ def terminate(request: Request, group: Group, one: dict[str, Any], why: str) -> 
 
     def finish() -> None:
         instance.terminate()
+        for cluster, host in hosts.leave(request, identifier):
+            scheduler.lost(request, cluster, host)
         for interface in [i for i, eni in ec2.enis.items() if eni.instance is instance]:
             del ec2.enis[interface]
         group.instances[:] = [other for other in group.instances if other["InstanceId"] != identifier]
@@ -87,6 +91,12 @@ def _launch(request: Request, group: Group) -> None:
         if one["LifecycleState"] == "Pending" and instance.state == "pending":
             one["LifecycleState"] = "InService"
             instance._state = InstanceState("running", 16)
+            request.after("agent registration", register)
+
+    def register() -> None:
+        cluster = hosts.register(request, instance, version.data.get("UserData"), group.data["AutoScalingGroupARN"])
+        if cluster:
+            scheduler.schedule(request, cluster)
 
     request.after("instance launch", arrive)
 

@@ -1,5 +1,17 @@
-"""Amazon ECS, all of it ours. So far the control plane: services can be kept at a desired count of 0."""
+"""Amazon ECS, all of it ours: the control plane, container instances, and a scheduler that runs tasks on them."""
 
-from temporal_ecs.sandbox.aws.ecs import clusters, definitions, providers, services, settings, updates
+from temporal_ecs.sandbox.aws.ecs import (
+    clusters,
+    definitions,
+    instances,
+    providers,
+    scheduler,
+    services,
+    settings,
+    tasks,
+    updates,
+)
 
-__all__ = ["clusters", "definitions", "providers", "services", "settings", "updates"]
+__all__ = [
+    "clusters", "definitions", "instances", "providers", "scheduler", "services", "settings", "tasks", "updates",
+]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporal_ecs.sandbox.aws import cloudmap, iam
+from temporal_ecs.sandbox.aws.ecs import instances, scheduler
 from temporal_ecs.sandbox.aws.ecs.state import Cluster, Ecs, ecs, missing, name_of
 from temporal_ecs.sandbox.world import Fault, Request, hex_id, operation, page, uuid
 
@@ -79,7 +80,7 @@ def delete_cluster(request: Request) -> dict[str, Any]:
         (cluster.active_services(), "ClusterContainsServicesException", "Services are active."),
         (cluster.instances, "ClusterContainsContainerInstancesException",
          "Container Instances are active or draining."),
-        (cluster.tasks, "ClusterContainsTasksException", "Tasks are active."),
+        (unfinished(cluster), "ClusterContainsTasksException", "Tasks are active."),
         (set(cluster.data["capacityProviders"]) - set(_FARGATE), "ClusterContainsCapacityProviderException",
          "Capacity Providers are associated."),
     )  # fmt: skip
@@ -127,6 +128,8 @@ def put_cluster_capacity_providers(request: Request) -> dict[str, Any]:
         cluster.data["attachmentsStatus"] = "UPDATE_COMPLETE"
         for attachment in cluster.data["attachments"]:
             attachment["status"] = "CREATED"
+        instances.associate(request, cluster)
+        scheduler.schedule(request, cluster)
 
     request.after("capacity provider association", attached)
     return {"cluster": _shown(cluster, {"SETTINGS", "ATTACHMENTS", "TAGS"})}
@@ -139,7 +142,7 @@ def _shown(cluster: Cluster, include: set[str]) -> dict[str, Any]:
         data.pop("attachmentsStatus", None)
     if "CONFIGURATIONS" not in include:
         data.pop("configuration")
-    running = [task for task in cluster.tasks.values() if task.data["lastStatus"] == "RUNNING"]
+    running = [task for task in unfinished(cluster) if task.status == "RUNNING"]
     return data | {
         "settings": data["settings"] if "SETTINGS" in include else [],
         "tags": cluster.tags if "TAGS" in include else [],
@@ -147,8 +150,13 @@ def _shown(cluster: Cluster, include: set[str]) -> dict[str, Any]:
         "registeredContainerInstancesCount": len(cluster.instances),
         "activeServicesCount": len(cluster.active_services()),
         "runningTasksCount": len(running),
-        "pendingTasksCount": len(cluster.tasks) - len(running),
+        "pendingTasksCount": len(unfinished(cluster)) - len(running),
     }
+
+
+def unfinished(cluster: Cluster) -> list[Any]:
+    """Its tasks that have not stopped."""
+    return [task for task in cluster.tasks.values() if task.status != "STOPPED"]
 
 
 def _settings(new: list[dict[str, str]] | None, old: list[dict[str, str]]) -> list[dict[str, str]]:

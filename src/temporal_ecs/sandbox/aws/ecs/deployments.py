@@ -155,22 +155,6 @@ def deploy(service: Service, resources: list[Data]) -> None:
         **{name: data[name] for name in _DEPLOYED if data.get(name) is not None},
     })  # fmt: skip
     service.primary["rolloutStateReason"] = f"ECS deployment {service.primary['id']} in progress."
-    settle(service)
-
-
-def settle(service: Service) -> None:
-    """Without a scheduler no task ever runs: what needs none is completed at once."""
-    data, primary = service.data, service.primary
-    primary["desiredCount"] = data["desiredCount"]
-    if data["desiredCount"] or data["runningCount"] or primary["rolloutState"] == "COMPLETED":
-        return
-    primary |= {
-        "rolloutState": "COMPLETED",
-        "rolloutStateReason": f"ECS deployment {primary['id']} completed.",
-        "updatedAt": moment(),
-    }
-    del data["deployments"][1:]
-    event(service, f"(service {data['serviceName']}) has reached a steady state.")
 
 
 def event(service: Service, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporal_ecs.sandbox.aws import cloudmap
-from temporal_ecs.sandbox.aws.ecs import deployments
+from temporal_ecs.sandbox.aws.ecs import deployments, scheduler
 from temporal_ecs.sandbox.aws.ecs.state import Cluster, Service, ecs, missing, name_of
 from temporal_ecs.sandbox.world import Fault, Request, moment, operation, page
 
@@ -48,6 +48,7 @@ def create_service(request: Request) -> dict[str, Any]:
     resources = connect(request, cluster, service)
     cluster.services[name] = service
     deployments.deploy(service, resources)
+    scheduler.schedule(request, cluster)
     return {"service": _shown(service, tags=True)}
 
 
@@ -107,14 +108,18 @@ def delete_service(request: Request) -> dict[str, Any]:
     if service.data["desiredCount"] and not request.params.get("force"):
         raise deployments.refuse("The service cannot be stopped while it is scaled above 0.")
     service.data |= {"status": "DRAINING", "desiredCount": 0}
+    scheduler.schedule(request, cluster)
     answer = _shown(service, tags=True)
-    request.after("ecs service drain", lambda: finish_draining(service))
+    request.after("ecs service drain", lambda: finish_draining(request, cluster, service))
     request.after("service connect clean-up", lambda: _disconnect(request, service))
     return {"service": answer}
 
 
-def finish_draining(service: Service) -> None:
-    """The service is gone: its name is free, and DescribeServices still shows it."""
+def finish_draining(request: Request, cluster: Cluster, service: Service) -> None:
+    """The service is gone once its tasks are: its name is free, and DescribeServices still shows it."""
+    if scheduler.of(cluster, service):
+        request.after("ecs service drain", lambda: finish_draining(request, cluster, service))
+        return
     service.data |= {"status": "INACTIVE", "runningCount": 0, "pendingCount": 0, "deployments": []}
 
 

@@ -1,10 +1,10 @@
-"""Account settings, tags, and the empty listings of tasks and instances."""
+"""Account settings and tags."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from temporal_ecs.sandbox.aws.ecs.state import ecs, missing
+from temporal_ecs.sandbox.aws.ecs.state import ecs
 from temporal_ecs.sandbox.world import Request, operation, tag_dict, tag_list
 
 _DEFAULTS = {  # PutAccountSettingDefault
@@ -74,32 +74,3 @@ def untag_resource(request: Request) -> dict[str, Any]:
 def list_tags_for_resource(request: Request) -> dict[str, Any]:
     """The tags of anything taggable."""
     return {"tags": ecs(request).tagged(request.params["resourceArn"]).tags}
-
-
-@operation("ecs", "ListTasks")
-def list_tasks(request: Request) -> dict[str, Any]:
-    """None without a scheduler."""
-    return {"taskArns": list(ecs(request).cluster(request.params.get("cluster")).tasks)}
-
-
-@operation("ecs", "DescribeTasks")
-def describe_tasks(request: Request) -> dict[str, Any]:
-    """All missing without a scheduler."""
-    cluster = ecs(request).cluster(request.params.get("cluster"))
-    failures = [missing(request, f"task/{cluster.name}", task) for task in request.params["tasks"]]
-    return {"tasks": [], "failures": failures}
-
-
-@operation("ecs", "ListContainerInstances")
-def list_container_instances(request: Request) -> dict[str, Any]:
-    """None without agents."""
-    return {"containerInstanceArns": list(ecs(request).cluster(request.params.get("cluster")).instances)}
-
-
-@operation("ecs", "DescribeContainerInstances")
-def describe_container_instances(request: Request) -> dict[str, Any]:
-    """All missing without agents."""
-    cluster = ecs(request).cluster(request.params.get("cluster"))
-    asked = request.params["containerInstances"]
-    failures = [missing(request, f"container-instance/{cluster.name}", one) for one in asked]
-    return {"containerInstances": [], "failures": failures}

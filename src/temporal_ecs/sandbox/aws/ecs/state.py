@@ -19,6 +19,10 @@ class Service:
     tags: list[dict[str, str]] = field(default_factory=list)
     cloud_map: list[str] = field(default_factory=list)  # ids of the Cloud Map services made for Service Connect
     app_protocols: dict[str, str | None] = field(default_factory=dict)  # by port name, fixed for life
+    waiting: int = 0  # tasks without a place
+    held: bool = False  # no task is started for a moment
+    failures: int = 0  # tasks in a row that never reached RUNNING
+    steady: bool = False  # whether its events say so
 
     @property
     def status(self) -> str:
@@ -34,7 +38,7 @@ class Service:
 
 @dataclass
 class Cluster:
-    """A cluster with its services, and places for the tasks and instances of a scheduler."""
+    """A cluster with its services, tasks and instances; the last two by id."""
 
     data: Data
     tags: list[dict[str, str]] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from temporal_ecs.sandbox.aws.ecs import deployments
+from temporal_ecs.sandbox.aws.ecs import deployments, scheduler
 from temporal_ecs.sandbox.aws.ecs.services import _shown, connect, existing
 from temporal_ecs.sandbox.aws.ecs.state import Service, Tagged, ecs
 from temporal_ecs.sandbox.world import Fault, Request, operation
@@ -31,6 +31,16 @@ def update_service(request: Request) -> dict[str, Any]:
     wanted = {**service.data, **changes}
     deployments.check(request, cluster, wanted, definition)
     _refuse_new_protocol(service, wanted, definition)
+    if (
+        changes.get("capacityProviderStrategy")
+        and service.data.get("capacityProviderStrategy")
+        and changes["capacityProviderStrategy"] != service.data["capacityProviderStrategy"]
+        and not request.params.get("forceNewDeployment")
+    ):
+        raise deployments.refuse(
+            "When switching from launch type to capacity provider strategy on an existing service, or making a change "
+            "to a capacity provider strategy on a service that is already using one, you must force a new deployment."
+        )
     due = deployments.needs_deployment(
         service.data, changes | {"forceNewDeployment": request.params.get("forceNewDeployment")}
     )
@@ -40,8 +50,8 @@ def update_service(request: Request) -> dict[str, Any]:
     if due:
         resources = connect(request, cluster, service)
         deployments.deploy(service, resources)
-    else:
-        deployments.settle(service)
+    service.failures = 0  # an update takes the brake off
+    scheduler.schedule(request, cluster)
     return {"service": _shown(service, tags=True)}
 
 
