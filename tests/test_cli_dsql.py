@@ -99,6 +99,7 @@ def test_status_names_what_differs(sql: Operator, place: Place):
     told = json.loads(sql("-o", "json", "schema", "status").out)
     assert {d["where"] for d in told["differences"]} == {"column shards.data_encoding", "index cm_idx_lasthb"}
     assert (told["same"], told["version"], told["other_tables"]) == (False, "1.1", ["mine"])
+    assert "next: tecs schema setup" in shown.err
     refused = sql("schema", "setup", "-y")
     assert refused.status == 1
     assert "column shards.data_encoding: is missing, wanted VARCHAR(16)" in refused.err
@@ -138,6 +139,72 @@ def test_overwrite_wants_the_projects_name_and_nobody_alive(sql: Operator, place
     assert done.status == 0, done.err
     assert "[87/87] schema_version updated" in done.err
     assert sql("schema", "status").status == 0
+
+
+def test_an_overwrite_that_takes_its_time_keeps_its_own_lock(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    place.faults.latency = 0.03  # some hundred statements: more than the second that locks tell apart
+    done = sql("schema", "setup", "--overwrite", "--confirm", "temporal-dev")
+    place.faults.latency = 0.0
+    assert done.status == 0, done.err
+    assert sql("schema", "status").status == 0
+
+
+def test_a_lost_state_file_is_no_proof_that_nothing_runs(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    ecs = sql.aws("ecs")
+    ecs.create_cluster(clusterName="temporal-dev-cluster")
+    ecs.register_task_definition(family="any", containerDefinitions=[{"name": "a", "image": "a", "memory": 64}])
+    name = "temporal-dev-temporal-history"
+    ecs.create_service(cluster="temporal-dev-cluster", serviceName=name, taskDefinition="any", desiredCount=2)
+    refused = sql("schema", "setup", "--overwrite", "--confirm", "temporal-dev")
+    assert refused.status == 1
+    assert "Temporal is not stopped: history: 0 running, 2 pending, 2 wanted" in refused.err
+    assert not place.ran("DROP")
+
+
+def test_ecs_proves_nothing_about_another_projects_database(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    sql("provision", "cluster", "-y")
+    member(place, age=4000)
+    host = place.standin.host("another")
+    Path("tecs.toml").write_text("")
+    for words in (("clean-membership", "--all", "-y"), ("schema", "setup", "--overwrite", "--confirm", "temporal-dev")):
+        refused = sql(*words, "--endpoint", host)
+        assert refused.status == 2
+        assert f"{host} is not this project's database" in refused.err
+    assert not place.ran("DROP", "DELETE")
+
+
+def test_a_number_that_a_script_wrote_is_told_from_a_newer_schema(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    run(place.database(), "UPDATE schema_version SET curr_version = '1.12'")
+    refused = sql("schema", "setup", "-y")
+    assert "Its tables are those of 1.1: a script wrote the number" in refused.err
+    shown = sql("schema", "status")
+    assert shown.status == 1
+    assert "next:" not in shown.err
+
+
+def test_a_row_about_shards_that_nobody_can_read_stops_everything(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    run(place.database(), "INSERT INTO cluster_metadata_info VALUES (0, 'active', %s, 'Proto3', 1)", b"\xff")
+    assert sql("schema", "setup", "-y").status == 1
+    shown = sql("schema", "status")
+    assert shown.status == 1
+    assert "history shards: cannot be read" in shown.out
+
+
+def test_many_rows_are_shown_and_cleaned_soon(sql: Operator, place: Place):
+    sql("schema", "setup", "-y")
+    run(
+        place.database(),
+        "INSERT INTO cluster_membership SELECT 0, CAST(lpad(CAST(n AS TEXT), 32, '0') AS UUID), '10.0.10.5', 6934, 2, "
+        "now(), now() - INTERVAL '1 hour', now() + INTERVAL '47 hours' FROM generate_series(1, 2900) AS n",
+    )
+    done = sql("clean-membership", "-y")
+    assert "deleted 2900 rows" in done.out
+    assert "and 2850 more" in done.out
 
 
 def test_another_number_of_history_shards_is_refused(sql: Operator, place: Place):

@@ -170,9 +170,13 @@ def test_another_number_of_shards_is_refused(place: Place):
     assert "set temporal.history_shards = 512" in refused.value.hint
 
 
-@pytest.mark.parametrize("found", [None, ClusterMetadata("active", None, "")])
-def test_what_is_not_known_is_not_refused(found: ClusterMetadata | None):
-    refuse_other_shards(found, 4096)
+def test_a_database_that_no_server_has_started_on_is_not_refused():
+    refuse_other_shards(None, 4096)
+
+
+def test_a_row_that_cannot_be_read_is_refused():
+    with pytest.raises(TecsError, match="a row that tecs cannot read"):
+        refuse_other_shards(ClusterMetadata("active", None, ""), 4096)
 
 
 # -- never written ---------------------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ class OperatorLock:
         self._held: Holder | None = None
 
     def take(self) -> None:
-        """TecsError with status LOCKED while somebody else holds it."""
+        """TecsError with status LOCKED while somebody else holds it. Taking what is ours already does nothing."""
+        if self._held is not None:
+            return
         mine = Holder.this(self.operation)
         while not self._put(mine, overwrite=False):
             text = self._text()

@@ -94,11 +94,12 @@ def status(app: App, endpoint: str | None, user: str) -> None:
             app.talk.table(((d.where, d.found, d.wanted) for d in found.differences), ("what", "is", "wanted"))
         else:
             app.talk.show("every table, column, key and index is as wanted")
-        app.talk.show(f"history shards: {found.shards or 'not set before the first start of a server'}")
+        unset = "cannot be read" if found.unreadable else "not set before the first start of a server"
+        app.talk.show(f"history shards: {found.shards or unset}")
         if found.strangers:
             app.talk.show(f"not Temporal's, left alone: {', '.join(found.strangers)}", "dim")
-        if not found.same:
-            app.next(f"schema {'update' if found.version else 'setup'}")
+        if found.remedy:
+            app.next(f"schema {found.remedy}")
     if not found.same:
         raise click.exceptions.Exit(FAILED)
 
@@ -122,6 +123,7 @@ def setup(app: App, endpoint: str | None, user: str, typed: str | None, *, overw
     with app.database(endpoint, user) as database:
         app.talk.say(f"{app.where()}, database {database.target.host}")
         if overwrite:
+            require_own(app, database, "--overwrite")
             prove_stopped(app)
             app.confirm_project("--overwrite destroys every workflow in this database for good", typed=typed)
         elif not (todo := temporal.missing(database, shards=shards)):
@@ -189,11 +191,25 @@ def report(app: App, database: Database, statements: int, text: str, seconds: fl
 
 
 def prove_stopped(app: App) -> None:
-    """TecsError while a Temporal service of our cluster has a task; where there is no cluster, nothing can run."""
+    """TecsError while a Temporal service of our cluster has a task; ECS is asked by name, whatever is recorded."""
     from temporal_ecs.ops.tasks import require_stopped
 
-    if app.state.get("cluster").get("id"):
-        require_stopped(app.aws, app.config.project)
+    require_stopped(app.aws, app.config.project)
+
+
+def is_own(app: App, database: Database) -> bool:
+    """Whether it is the database of this project's cluster, about whose tasks ECS can be asked."""
+    recorded = app.state.get("dsql").get("outputs", {}).get("endpoint")
+    return database.target.host in (app.config.dsql.endpoint, recorded)
+
+
+def require_own(app: App, database: Database, option: str) -> None:
+    """TecsError where ECS could only tell of another cluster than the one that uses this database."""
+    if not is_own(app, database):
+        raise ConfigError(
+            f"{option} needs proof that nothing runs, and {database.target.host} is not this project's database",
+            "Nothing was changed. Name it under [dsql] in the tecs.toml of the project that it belongs to.",
+        )
 
 
 # -- membership ------------------------------------------------------------------------------------------------
@@ -214,7 +230,7 @@ def membership(app: App, endpoint: str | None, user: str) -> None:
 
     with app.database(endpoint, user) as database:
         ring, metadata = rows.read(database), cluster_metadata.read(database)
-    tasks = running_tasks(app)
+        tasks = running_tasks(app) if is_own(app, database) else None
     judged = rows.judge(ring, networks(app), tasks)
     missing = rows.without_row(ring, tasks or ())
     stored = metadata.shards if metadata else None
@@ -263,16 +279,19 @@ def clean_membership(
     with app.database(endpoint, user) as database:
         app.talk.say(f"{app.where()}, database {database.target.host}")
         if everything:
+            require_own(app, database, "--all")
             prove_all_stopped(app)
             rows.require_silence(database)
         ring = rows.read(database)
         rows.check_clocks(ring, margin)
         cluster_metadata.refuse_other_shards(cluster_metadata.read(database), app.config.temporal.history_shards)
-        doomed = list(ring.members) if everything else ring.older_than(margin)
+        tasks = running_tasks(app) if is_own(app, database) else None
+        doomed = list(ring.members) if everything else spare(app, ring.older_than(margin), tasks or ())
         if not doomed:
             return say_nothing_to_delete(app, ring, margin)
         if not app.talk.json:
-            show_ring(app, [row for row in rows.judge(ring, networks(app), None) if row.member in set(doomed)])
+            going = {member.host_id for member in doomed}
+            show_ring(app, [row for row in rows.judge(ring, networks(app), tasks) if row.member.host_id in going])
         app.confirm(f"Delete these {len(doomed)} of {len(ring.members)} rows?", yes=yes)
         with app.changing("clean-membership") as take_lock:
             take_lock()
@@ -281,6 +300,17 @@ def clean_membership(
                 rows.require_silence(database)
             sweep(app, database, doomed, margin)
     return None
+
+
+def spare(app: App, old: list[Member], tasks: Sequence[RingTask]) -> list[Member]:
+    """Those of `old` that no running task can be: a live host whose clock is slow writes old heartbeats."""
+    alive = {(task.service, task.address) for task in tasks if task.address}
+    spared = [member for member in old if (member.service, member.address) in alive]
+    for member in spared:
+        app.talk.say(
+            f"{member.service} at {member.address} stays: a task runs there; its host's clock may be slow", "yellow"
+        )
+    return [member for member in old if member not in spared]
 
 
 def sweep(app: App, database: Database, doomed: Sequence[Member], margin: float) -> None:

@@ -55,7 +55,12 @@ def read(database: Database) -> ClusterMetadata | None:
 
 def refuse_other_shards(found: ClusterMetadata | None, wanted: int) -> None:
     """TecsError where tecs.toml names another number of shards than the database was started with."""
-    if found is not None and found.shards is not None and found.shards != wanted:
+    if found is not None and found.shards is None:
+        raise TecsError(
+            "cluster_metadata_info has a row that tecs cannot read, so nobody knows its number of history shards",
+            "Nothing was changed. Compare the row with another server's before anything is done here.",
+        )
+    if found is not None and found.shards != wanted:
         raise TecsError(
             f"this database was started with {found.shards} history shards, tecs.toml says {wanted}",
             f"Nothing was changed. The number is fixed for the life of the database: set temporal.history_shards = "

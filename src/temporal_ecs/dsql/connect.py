@@ -105,6 +105,16 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
             self.pgconn.finish()
             raise
 
+    def in_utc(self) -> Self | str:
+        """This session with its time zone set, which libpq takes from PGTZ; or how it was lost over that."""
+        if self.info.parameter_status("TimeZone") != "UTC":
+            try:
+                self.execute("SET TIME ZONE 'UTC'")
+            except psycopg.Error as error:
+                self.close()
+                return f"server closed the connection unexpectedly: {without_token(str(error))}"
+        return self
+
     @classmethod
     def open(cls, target: Target, token: str) -> Self | str:
         """A connection, or what libpq said, without the token. Never raises psycopg's own error, which has it."""
@@ -144,8 +154,8 @@ def connect(
         clock.sleep(pace.reserve(clock.now()))
         opened = Session.open(target, token())
         if isinstance(opened, Session):
-            if opened.info.parameter_status("TimeZone") != "UTC":  # libpq passes PGTZ on
-                opened.execute("SET TIME ZONE 'UTC'")
+            opened = opened.in_utc()
+        if isinstance(opened, Session):
             return opened
         refusal = classify(opened)
         tries[refusal.kind] += 1

@@ -131,6 +131,11 @@ def silence(database: Database) -> float | None:
 def require_silence(database: Database) -> None:
     """TecsError when anybody wrote a heartbeat within the last 60 s."""
     quiet = silence(database)
+    if quiet is not None and quiet < -FRESH:
+        raise TecsError(
+            f"a heartbeat lies {-quiet:.0f} s in the future: the clock of the host that wrote it is ahead",
+            "Nothing was changed. `tecs membership` shows which; set its clock, or wait until the time has come.",
+        )
     if quiet is not None and quiet < SILENCE:
         raise TecsError(
             f"somebody wrote a heartbeat {max(0.0, quiet):.0f} s ago, so a Temporal server still runs on this database",
@@ -188,12 +193,14 @@ def _judged(
     if member.expired:
         return Judged(member, "expired", "")
     if member.age is None or member.age >= margin:
-        return Judged(member, "stale", "no heartbeat" if member.age is None else "")
+        return Judged(member, "stale", "no heartbeat: only --all removes it" if member.age is None else "")
     if owner is not None and owner.service != member.service:
         return Judged(member, "foreign", f"the address is {owner.service}'s task {owner.id}")
     if newest is not member:
         return Judged(member, "duplicate", f"host {newest.host_id} has this address and port too, and is younger")
     missing = "no running task has this address" if owners is not None and owner is None else ""
+    if member.age < -FRESH:
+        missing = f"its heartbeat lies {-member.age:.0f} s in the future: that host's clock is ahead"
     return Judged(member, "live" if member.age < FRESH else "silent", missing)
 
 

@@ -75,10 +75,18 @@ class Status:
     differences: tuple[Difference, ...]
     strangers: tuple[str, ...]
     shards: int | None
+    unreadable: bool = False  # there is a row about shards that cannot be read
 
     @property
     def same(self) -> bool:
-        return not self.differences
+        return not self.differences and not self.unreadable
+
+    @property
+    def remedy(self) -> str:
+        """Which command of `schema` mends it: setup, update, or "" where none does."""
+        if not self.version or (self.version == self.wanted and any(d.kind == "missing" for d in self.differences)):
+            return "setup"
+        return "update" if number(self.version) < number(self.wanted) else ""
 
 
 def look(database: Database) -> Found:
@@ -138,7 +146,8 @@ def status(database: Database, *, shards: int) -> Status:
     if stored is not None and stored != shards:
         differences.append(Difference("history shards", str(stored), f"{shards} (temporal.history_shards)"))
     strangers = tuple(found.catalogue.strangers(schema))
-    return Status(found.version, found.minimum, schema.version, tuple(differences), strangers, stored)
+    unreadable = found.metadata is not None and stored is None
+    return Status(found.version, found.minimum, schema.version, tuple(differences), strangers, stored, unreadable)
 
 
 # -- setup -----------------------------------------------------------------------------------------------------
@@ -213,7 +222,7 @@ def _missing(found: Found, schema: TemporalSchema) -> Iterable[tuple[str, str]]:
 def _refuse_setup(database: Database, found: Found, schema: TemporalSchema) -> None:
     if found.version and found.version != schema.version:
         older = number(found.version) < number(schema.version)
-        way = "Bring it up to date with `tecs schema update`." if older else "A newer tecs is needed for it."
+        way = "Bring it up to date with `tecs schema update`." if older else _newer_than_ours(found, schema)
         raise TecsError(
             f"this database has version {found.version} of Temporal's schema, tecs sets up {schema.version}",
             f"Nothing was changed. {way}",
@@ -231,6 +240,16 @@ def _refuse_setup(database: Database, found: Found, schema: TemporalSchema) -> N
             "Nothing was changed. An overwrite that was cut leaves this: `tecs schema setup --overwrite` drops the "
             "rest, with all that is in it.",
         )
+
+
+def _newer_than_ours(found: Found, schema: TemporalSchema) -> str:
+    if [d for d in found.catalogue.differences(schema) if d.kind != "extra"]:
+        return "A newer tecs is needed for it."
+    return (
+        f"Its tables are those of {schema.version}: a script wrote the number. Servers accept it, but updates up to "
+        f"{found.version} would be left out: set curr_version in schema_version (version_partition 0, db_name "
+        f"{DB_NAME}) to {schema.version}."
+    )
 
 
 def _with_rows(database: Database, found: Found, schema: TemporalSchema) -> list[str]:
@@ -330,6 +349,7 @@ def update(
     chosen = newer(database, migrations, shards=shards)
     if chosen:
         before_write()
+        _complete(database, look(database), chosen, emit, poll)
     for migration in chosen:
         for step in migration.steps:
             _apply(database, step, emit)
@@ -337,6 +357,20 @@ def update(
         await_indexes(database, indexes, emit=emit, poll=poll)
         _record(database, migration, emit)
     return [migration.version for migration in chosen]
+
+
+def _complete(database: Database, found: Found, chosen: Sequence[Migration], emit: Emit, poll: float) -> None:
+    """Make the indexes that the database's own version lacks: the fork's tool does not wait for them."""
+    if found.version not in {version.version for version in wanted().versions}:
+        return
+    schema = wanted().until(found.version)
+    changing = _changing(chosen, schema)  # by a run that was cut, perhaps
+    indexes = {i.name: create_index(i) for i in schema.indexes if f"index {i.name}" not in changing}
+    for name, sql in _missing(found, schema):
+        if name in indexes:
+            _make(database, name, sql, emit, later=True)
+    there = {name: sql for name, sql in indexes.items() if catalogue.read(database).index(name)}
+    await_indexes(database, there, emit=emit, poll=poll)
 
 
 def _refuse_broken(found: Found, chosen: Sequence[Migration]) -> None:
@@ -353,7 +387,12 @@ def _refuse_broken(found: Found, chosen: Sequence[Migration]) -> None:
     differences = found.catalogue.differences(now)
     differences += [d for d in found.catalogue.differences(then) if d.kind == "differs" and d not in differences]
     changing = _changing(chosen, then)
-    broken = [d for d in differences if d.kind != "extra" and d.where not in changing]
+    made = {f"index {index.name}" for index in now.indexes}  # what is missing of these, an update makes
+    broken = [
+        d
+        for d in differences
+        if d.kind != "extra" and d.where not in changing and not (d.kind == "missing" and d.where in made)
+    ]
     if broken:
         raise TecsError(
             f"this database is not what its version {found.version} says:\n{_listed(broken)}",

@@ -22,6 +22,9 @@ from typing import Any
 from temporal_ecs.errors import TecsError
 
 NOT_MODELLED = (
+    "ECS: one container to a task runs; circuit breakers, CodeDeploy, daemon services and placement constraints don't",
+    "managed scaling: hosts come for tasks without a place, by network interfaces; none leaves by itself",
+    "Temporal: what a server does in its database and among its peers; no workflow runs",
     "time: AWS's delays are typical figures, divided by the speed factor; none varies",
     "eventual consistency: what was made is found at once",
     "throttling, quotas, prices and permissions: every call is allowed",

@@ -230,8 +230,8 @@ def _watch(request: Request, task: Task) -> None:
 
     if task.status != "RUNNING":
         return
+    _log(request, task)
     if task.process.exit_code is not None:
-        _log(request, task)
         container = task.data["containers"][0]
         container |= {"lastStatus": "STOPPED", "exitCode": task.process.exit_code}
         stop(request, task, "EssentialContainerExited", "Essential container in task exited")
