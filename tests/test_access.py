@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud import ACCOUNT, PROJECT, REGION, client
-from temporal_ecs import cli
 from temporal_ecs.aws import Aws
 from temporal_ecs.clock import Clock
 from temporal_ecs.errors import TecsError
@@ -51,12 +50,6 @@ CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{PROJECT}-cluster"
 ONE, TWO, THREE = ("1f" * 16, "2e" * 16, "3d" * 16)
 NEW, OLD = "1.2.707.0", "1.2.497.0"
 GROUP = f"/ecs/{PROJECT}/temporal-history"
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("exec", "forward", "logs"):
-        monkeypatch.setitem(cli.COMMANDS, name, ("access", "Into the private network."))
 
 
 # -- ECS and SSM, answering in the documented shapes -----------------------------------------------------------
@@ -567,11 +560,7 @@ def test_a_missing_log_group_is_told(tecs: Operator):
 
 def started(*words: str) -> subprocess.Popen[str]:
     """tecs in a process of its own, with the commands of this file."""
-    code = (
-        "from temporal_ecs import cli\n"
-        "cli.COMMANDS.update({n: ('access', '') for n in ('exec', 'forward', 'logs')})\n"
-        "cli.main()"
-    )
+    code = "from temporal_ecs import cli\ncli.main()"
     command = [sys.executable, "-c", code, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -749,16 +749,16 @@ NEWER = FORK | {
                 PRIMARY KEY (id)
             );
             CREATE UNIQUE INDEX notes_by_text ON notes USING btree (text ASC, id);
-            INSERT INTO notes (id) VALUES (1);
             ALTER TABLE tasks ADD COLUMN pass INTEGER, ADD grade SMALLINT;
-            ALTER TABLE tasks ALTER COLUMN pass SET DEFAULT 0;
         """,
         "b.sql": """
-            ALTER TABLE shards ALTER COLUMN data DROP NOT NULL;
             ALTER TABLE queue_metadata RENAME COLUMN version TO revision;
             ALTER TABLE cluster_membership DROP COLUMN rpc_address;
             DROP INDEX cm_idx_lasthb;
             DROP TABLE namespaces;
+            ALTER TABLE shards ALTER COLUMN data DROP NOT NULL;
+            ALTER TABLE tasks ALTER COLUMN pass SET DEFAULT 0;
+            INSERT INTO notes (id) VALUES (1);
         """,
     }
 }
@@ -819,22 +819,35 @@ def test_a_newer_version_from_a_checkout_is_applied_after_those_before_it(place:
     assert "A newer tecs" in error.hint
 
 
+SHORT = """
+    CREATE TABLE notes (id BIGINT PRIMARY KEY, text VARCHAR(20));
+    CREATE UNIQUE INDEX notes_by_text ON notes (text);
+    ALTER TABLE queue_metadata RENAME COLUMN version TO revision;
+    ALTER TABLE cluster_membership DROP COLUMN rpc_address;
+    DROP INDEX cm_idx_lasthb;
+    DROP TABLE namespaces;
+    INSERT INTO notes (id) VALUES (1);
+"""
+
+
 @pytest.mark.usefixtures("slow_indexes")
-def test_an_update_from_a_checkout_that_dies_at_every_single_statement_ends_right(place: Place, tmp_path: Path):
-    migrations = from_checkout(checkout(tmp_path, **NEWER))
+def test_an_update_from_a_checkout_that_dies_at_every_single_change_ends_right(place: Place, tmp_path: Path):
+    version = {"manifest.json": manifest("1.2", "a.sql"), "a.sql": SHORT}
+    migrations = from_checkout(checkout(tmp_path, **{"v1.2": version}))
 
     def act(database: Database, **options: Any) -> list[str]:
         return update(database, migrations, poll=100.0, **options)
 
-    setup_waiting((other := elsewhere(place)).database(clock=other.leaping()))
-    whole = uncut(other, act)
-    setup_waiting(place.database(clock=place.leaping()))
-    deaths = cut_everywhere(place, act, changes_only=True)
-    assert_all_cut(changes(whole), deaths)
-    database = place.database()
-    assert described(database.rows) == complete_1_2()
-    assert database.rows("SELECT * FROM notes") == [(1, "a , b;")]
-    assert [row[1:3] for row in versions(database)[1]] == [("0", "1.1"), ("1.1", "1.2")]
+    for cluster in (place, other := elsewhere(place)):
+        setup_waiting(cluster.database(clock=cluster.leaping()))
+    whole = changes(uncut(other, act))
+    assert len(whole) == 3 * 7 + 4
+    assert_all_cut(whole, cut_everywhere(place, act, changes_only=True))
+    uncut_, cut = other.database(), place.database()
+    assert described(cut.rows) == described(uncut_.rows)
+    assert cut.rows("SELECT * FROM notes") == uncut_.rows("SELECT * FROM notes") == [(1, None)]
+    assert versions(cut) == versions(uncut_)
+    assert [row[1:3] for row in versions(cut)[1]] == [("0", "1.1"), ("1.1", "1.2")]
 
 
 def test_what_cannot_be_built_from_a_checkout_is_named_and_no_version_written(place: Place, tmp_path: Path):

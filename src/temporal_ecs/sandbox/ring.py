@@ -67,9 +67,15 @@ class Gossip:
         self.lock = threading.Lock()
         self.sick = False
         self.stuck: set[str] = set()  # services whose new members never become healthy
+        self._started: set[Member] = set()
         self._members: dict[str, Member] = {}
         self._ring: dict[str, int] = {}
         self._rings = 0
+
+    def started(self, member: Member) -> None:
+        """It runs, and will listen before long."""
+        with self.lock:
+            self._started.add(member)
 
     def listen(self, member: Member) -> None:
         """It can be dialled from now on."""
@@ -79,6 +85,7 @@ class Gossip:
     def leave(self, member: Member) -> None:
         """It is gone."""
         with self.lock:
+            self._started.discard(member)
             if self._members.get(member.address) is member:
                 del self._members[member.address]
                 self._ring.pop(member.address, None)
@@ -123,11 +130,13 @@ class Gossip:
             member.kill()
 
     def stop(self) -> None:
-        """Stop every member and forget what went wrong."""
+        """Stop every member, wait for it, and forget what went wrong."""
         with self.lock:
-            members, self.sick, self.stuck = list(self._members.values()), False, set()
+            members, self.sick, self.stuck = list(self._started), False, set()
         for member in members:
             member.stop()
+        for member in members:
+            member.join()
 
     def rings(self) -> list[set[Member]]:
         """The rings, the largest first."""
@@ -155,7 +164,13 @@ class Member:
         self._thread = threading.Thread(target=self._run, name=f"{service} {ip}", daemon=True)
 
     def start(self) -> None:
+        self.gossip.started(self)
         self._thread.start()
+
+    def join(self) -> None:
+        """Wait until its thread has ended, if it has one and it is not this one."""
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(10)
 
     def stop(self) -> None:
         """SIGTERM: it leaves the ring; nobody deletes its row."""

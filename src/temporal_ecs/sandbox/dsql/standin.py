@@ -228,10 +228,11 @@ class StandIn:
             guest.stream.write(refused.encoded())
             return
         number = next(self._numbers)
+        rules = Rules(number, guest.cluster, backend, self.statements)  # its age counts from before the welcome
         try:
             key = struct.pack("!iI", number, secrets.randbits(32))
             welcome = wire.message(b"R", struct.pack("!i", 0)) + backend.greeting + wire.message(b"K", key)
             guest.stream.write(welcome + wire.ready(b"I"))
-            Session(guest.stream, Rules(number, guest.cluster, backend, self.statements)).serve()
+            Session(guest.stream, rules).serve()
         finally:
             backend.close()
