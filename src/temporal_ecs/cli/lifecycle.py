@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from temporal_ecs.errors import CHANGES, ConfigError, TecsError
 
 from .app import App, Command, complete_names
+
+if TYPE_CHECKING:
+    from temporal_ecs.ops.fleet import ServiceState
 
 names_argument = click.argument("names", nargs=-1, shell_complete=complete_names)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask.")
@@ -161,17 +164,17 @@ def _tell_what_is_left(app: App, left: list[str], *, beyond: bool) -> None:
 @click.pass_obj
 def status(app: App) -> None:
     """Show resources, from the state file, and services, from ECS. Drift is `plan`'s."""
-    from temporal_ecs.ops.status import service_rows
+    from temporal_ecs.ops import fleet
 
     records = {name: app.state.get(name) for name in app.state.names()}
-    services = service_rows(app.aws, app.config.project) if records.get("cluster", {}).get("id") else []
+    services = fleet.services(app.aws, app.config.project).values() if records.get("cluster", {}).get("id") else ()
     if app.talk.json:
         app.talk.data(
             {
                 "project": app.config.project,
                 "region": app.config.region,
                 "resources": {n: {"kind": r["kind"], "status": r["status"], "id": r["id"]} for n, r in records.items()},
-                "services": [row._asdict() for row in services],
+                "services": [dict(zip(SERVICE_COLUMNS, _columns(row), strict=True)) for row in services],
             }
         )
         return
@@ -179,9 +182,15 @@ def status(app: App) -> None:
     _show_resources(app, records)
     if services:
         app.talk.show()
-        rows = [(s.service, s.status, s.wanted, s.running, s.pending, s.rollout, s.event) for s in services]
         head = ("service", "status", "wanted", "running", "pending", "deployment", "last event")
-        app.talk.table(rows, head)
+        app.talk.table((_columns(row) for row in services), head)
+
+
+SERVICE_COLUMNS = ("service", "status", "wanted", "running", "pending", "rollout", "event")
+
+
+def _columns(row: ServiceState) -> tuple[Any, ...]:
+    return row.name, row.status, row.wanted, row.running, row.pending, row.rollout, row.event
 
 
 def _show_resources(app: App, records: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from temporal_ecs.errors import TecsError, code
 from temporal_ecs.services import SERVICES, Service
 
-from .status import service_rows
-from .tasks import DESCRIBED
+from . import fleet
+from .fleet import DESCRIBED
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
@@ -135,7 +135,7 @@ def _tasks(aws: Aws, project: str, service: Service) -> list[dict[str, Any]]:
 def _none(aws: Aws, project: str, service: Service, rows: Sequence[Mapping[str, Any]]) -> TecsError:
     """Why there is no running task."""
     name = service.name
-    known = next(row for row in service_rows(aws, project) if row.service == name)
+    known = fleet.services(aws, project)[name]
     if known.status == "MISSING":
         return TecsError(f"there is no service {project}-{service.title}", "Make it with `tecs provision`.")
     if not known.wanted and not rows:

@@ -119,7 +119,7 @@ def _service(name: str, row: Mapping[str, Any] | None) -> ServiceState:
         primary.get("rolloutState", ""),
         primary.get("id", ""),
         len(old),
-        row["taskDefinition"],
+        row.get("taskDefinition", ""),
         tuple(Said(e["createdAt"], e["message"]) for e in row.get("events", ())),
     )
 
@@ -149,12 +149,12 @@ def _task(service: str, row: Mapping[str, Any]) -> TaskState:
         service,
         row["taskArn"].rpartition("/")[2],
         row["lastStatus"],
-        row["desiredStatus"] == "RUNNING",
+        row.get("desiredStatus") == "RUNNING",
         row.get("healthStatus", "UNKNOWN"),
         address(row),
         row.get("containerInstanceArn", "").rpartition("/")[2],
         row.get("startedBy", ""),
-        row["taskDefinitionArn"],
+        row.get("taskDefinitionArn", ""),
         row.get("startedAt"),
         row.get("createdAt"),
         row.get("stopCode", ""),

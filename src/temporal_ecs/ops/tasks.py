@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from temporal_ecs.errors import TecsError
 from temporal_ecs.services import TEMPORAL
 
-from .status import service_rows
+from . import fleet
+from .fleet import ServiceState
 
 if TYPE_CHECKING:
     from temporal_ecs.aws import Aws
-
-DESCRIBED = 100
-"""Tasks that one DescribeTasks takes (Amazon ECS API reference)."""
 
 
 class RingTask(NamedTuple):
@@ -27,44 +25,23 @@ class RingTask(NamedTuple):
 
 def ring_tasks(aws: Aws, project: str) -> list[RingTask]:
     """All of them that are to run, by one listing of the cluster; no call for tasks when no service has any."""
-    if not any(row.running or row.pending for row in _temporal_rows(aws, project)):
+    members = {state.name: state for state in _members(aws, project)}
+    if not any(state.running or state.pending for state in members.values()):
         return []
-    cluster = f"{project}-cluster"
-    pages = aws.ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="RUNNING")
-    arns = [arn for page in pages for arn in page["taskArns"]]
-    groups = {f"service:{project}-{service.title}": service.name for service in TEMPORAL}
-    rows = [
-        row
-        for start in range(0, len(arns), DESCRIBED)
-        for row in aws.ecs.describe_tasks(cluster=cluster, tasks=arns[start : start + DESCRIBED])["tasks"]
-    ]
-    return [
-        RingTask(groups[row["group"]], row["taskArn"].rpartition("/")[2], _address(row), row["lastStatus"])
-        for row in rows
-        if row.get("group") in groups
-    ]
+    found = fleet.tasks(aws, project)
+    return [RingTask(t.service, t.id, t.address, t.status) for t in found if t.service in members]
 
 
 def require_stopped(aws: Aws, project: str) -> None:
     """TecsError unless none of the four Temporal services runs a task, starts one or is to have one."""
-    busy = [row for row in _temporal_rows(aws, project) if row.running or row.pending or row.wanted]
+    busy = [state for state in _members(aws, project) if state.running or state.pending or state.wanted]
     if busy:
-        shown = "; ".join(f"{r.service}: {r.running} running, {r.pending} pending, {r.wanted} wanted" for r in busy)
+        shown = "; ".join(f"{s.name}: {s.running} running, {s.pending} pending, {s.wanted} wanted" for s in busy)
         raise TecsError(
             f"Temporal is not stopped: {shown}", "Nothing was changed. Stop it with `tecs scale down`, then try again."
         )
 
 
-def _temporal_rows(aws: Aws, project: str) -> list[Any]:
-    names = {service.name for service in TEMPORAL}
-    return [row for row in service_rows(aws, project) if row.service in names]
-
-
-def _address(row: dict[str, Any]) -> str:
-    """Of its network interface; that of a container where the attachment does not tell."""
-    for attachment in row.get("attachments", ()):
-        for detail in attachment.get("details", ()):
-            if detail.get("name") == "privateIPv4Address":
-                return str(detail["value"])
-    interfaces = [i for c in row.get("containers", ()) for i in c.get("networkInterfaces", ())]
-    return next((str(i["privateIpv4Address"]) for i in interfaces if i.get("privateIpv4Address")), "")
+def _members(aws: Aws, project: str) -> list[ServiceState]:
+    states = fleet.services(aws, project)
+    return [states[service.name] for service in TEMPORAL]
