@@ -68,13 +68,16 @@ class Gossip:
         self.sick = False
         self.stuck: set[str] = set()  # services whose new members never become healthy
         self._started: set[Member] = set()
+        self._emptied = 0.0  # when the last one left
         self._members: dict[str, Member] = {}
         self._ring: dict[str, int] = {}
         self._rings = 0
 
     def started(self, member: Member) -> None:
-        """It runs, and will listen before long."""
+        """It runs, and will listen before long. The first after a full stop finds no row that is still fresh."""
         with self.lock:
+            if not self._started and self.now() - self._emptied > self.times.fresh:
+                self.sick = False
             self._started.add(member)
 
     def listen(self, member: Member) -> None:
@@ -85,7 +88,9 @@ class Gossip:
     def leave(self, member: Member) -> None:
         """It is gone."""
         with self.lock:
-            self._started.discard(member)
+            if member in self._started:
+                self._started.discard(member)
+                self._emptied = self.now()
             if self._members.get(member.address) is member:
                 del self._members[member.address]
                 self._ring.pop(member.address, None)
