@@ -387,7 +387,7 @@ def test_a_statement_without_an_answer_ends_on_our_side(place: Place):
     began = time.monotonic()
     with pytest.raises(TecsError, match="did not answer within 0 s; the connection was closed"):
         run(impatient, "INSERT INTO t VALUES (1)")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < place.faults.latency  # before the server is done
     place.faults.latency = 0.0
     assert database.rows("SELECT count(*) FROM t") == [(0,)]
 
@@ -407,7 +407,7 @@ def test_an_interrupt_ends_a_statement_at_once(place: Place):
             database.rows("SELECT 1")
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < place.faults.latency  # before the server is done
     place.faults.latency = 0.0
     assert database.rows("SELECT 1") == [(1,)]
 

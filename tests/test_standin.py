@@ -968,13 +968,11 @@ def test_many_at_once(place: Place):
 # ----------------------------------------------------------------------------------------- coming and going
 
 
-def test_emptying_takes_a_moment_and_leaves_nothing(place: Place):
+def test_emptying_leaves_nothing(place: Place):
     connection = place.table("a")
     connection.execute("CREATE ROLE leftover")
     place.faults.conflicts = 5
-    started = time.monotonic()
     place.standin.reset()
-    assert time.monotonic() - started < 2
     with pytest.raises(psycopg.OperationalError):
         connection.execute("SELECT 1")
     fresh = place.connect()
