@@ -387,7 +387,11 @@ def test_why_a_task_cant_be_entered_is_told(
         ({}, "history has no task, and none is wanted\n  Start it with `tecs scale up`."),
         (None, "there is no service temporal-dev-temporal-history\n  Make it with `tecs provision`."),
         (
-            {"desiredCount": 4, "pendingCount": 1, "events": [{"message": "no instance has enough memory"}]},
+            {
+                "desiredCount": 4,
+                "pendingCount": 1,
+                "events": [{"createdAt": 1_800_000_000, "message": "no instance has enough memory"}],
+            },
             "history has no running task (4 wanted, 0 running, 1 pending); last event: no instance has enough memory",
         ),
     ],
